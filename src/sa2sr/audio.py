@@ -1,0 +1,144 @@
+"""Audio files become mono waveforms at one sampling rate: the only place where audio is decoded.
+
+Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more), resampling soxr's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from sa2sr.errors import AudioError
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".aiff", ".aif", ".au", ".w64")
+MAX_CHANNELS = 256
+_LFS_POINTER = b"version https://git-lfs.github.com"
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What an audio file says of itself, before it is decoded."""
+
+    sampling_rate: int  # Hz
+    samples: int  # per channel
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples / self.sampling_rate
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Read the header of an audio file.
+
+    Raises:
+        AudioError: if the file is missing, empty, not audio, or a Git LFS pointer in place of audio
+    """
+    with _open(path) as file:
+        return _checked_info(path, file)
+
+
+def read(
+    path: str | Path,
+    sampling_rate: int,
+    *,
+    offset: float = 0.0,
+    duration: float | None = None,
+    channels: Sequence[int] | None = None,
+) -> NDArray[np.float32]:
+    """Decode a file, or a part of it, to a mono waveform.
+
+    Args:
+        path: the audio file
+        sampling_rate: of the result, in Hz
+        offset: where to begin, in seconds
+        duration: how much to read, in seconds; to the end by default
+        channels: which channels to average, from 0; all by default
+
+    Returns:
+        (samples,) float32, finite. Full scale is 1; a file in a float format may exceed it
+
+    Raises:
+        AudioError: if nothing can be decoded there
+    """
+    with _open(path) as file:
+        info = _checked_info(path, file)
+        start = round(offset * info.sampling_rate)
+        count = -1 if duration is None else max(1, round(duration * info.sampling_rate))
+        if start < 0 or start >= info.samples:
+            raise AudioError(path, f"begins at {offset:g} s, but the file has {info.seconds:g} s")
+        try:
+            if start:
+                file.seek(start)
+            samples = file.read(count, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(path, f"cannot be decoded ({error}); is it truncated?") from None
+    if channels is not None:
+        if not channels or min(channels) < 0 or max(channels) >= info.channels:
+            raise AudioError(path, f"has {info.channels} channel(s), so channels {list(channels)} do not exist")
+        samples = samples[:, list(channels)]
+    expected = info.samples - start if count < 0 else min(count, info.samples - start)
+    if len(samples) < 0.99 * expected - info.sampling_rate * 0.1:
+        raise AudioError(path, f"is truncated: {len(samples)} of {expected} samples could be decoded")
+    if len(samples) == 0:
+        raise AudioError(path, "holds no samples")
+    waveform = to_mono(samples)
+    if not np.isfinite(waveform).all():
+        raise AudioError(path, "holds samples that are not finite numbers")
+    return resample(waveform, info.sampling_rate, sampling_rate)
+
+
+def to_mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the channels: (samples, channels) -> (samples,)."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(1, dtype=np.float32)
+
+
+def resample(waveform: NDArray[np.float32], source_rate: float, target_rate: float) -> NDArray[np.float32]:
+    """Change the sampling rate of a mono waveform (soxr, high quality)."""
+    if source_rate == target_rate or waveform.size == 0:
+        return np.ascontiguousarray(waveform, np.float32)
+    resampled: NDArray[np.float32] = soxr.resample(waveform.astype(np.float32, copy=False), source_rate, target_rate)
+    # A handful of samples can resample to none; one sample is still audio.
+    return resampled if resampled.size else waveform[:1].astype(np.float32)
+
+
+def change_speed(waveform: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """Play ``factor`` times as fast: duration divided by, and pitch multiplied by ``factor``."""
+    # soxr wants rates of ordinary size; only their ratio matters.
+    return resample(waveform, 16_000 * factor, 16_000)
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise AudioError(path, "is not a file" if path.exists() else "does not exist")
+        with path.open("rb") as raw:
+            beginning = raw.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise AudioError(path, f"cannot be opened ({error.strerror})") from None
+    except ValueError as error:  # a NUL byte in the name
+        raise AudioError(path, f"is not a file name ({error})") from None
+    if not beginning:
+        raise AudioError(path, "is empty (0 bytes)")
+    if beginning == _LFS_POINTER:
+        raise AudioError(path, "is a Git LFS pointer, not audio; fetch the audio with 'git lfs pull'")
+    try:
+        return soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # raw formats need parameters that a file does not carry, hence TypeError
+        raise AudioError(path, f"is not audio that libsndfile can read ({error})") from None
+
+
+def _checked_info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
+    if file.samplerate <= 0 or not math.isfinite(file.samplerate) or not 0 < file.channels <= MAX_CHANNELS:
+        raise AudioError(path, f"has {file.channels} channels at {file.samplerate} Hz")
+    if file.frames <= 0:
+        raise AudioError(path, "holds no samples")
+    return AudioInfo(file.samplerate, file.frames, file.channels)

@@ -1,0 +1,414 @@
+"""Recipes and model settings, typed and checked: every key has a type, a range and a meaning; unknown keys are errors.
+
+A recipe is a short YAML file that may extend another. :func:`load_recipe` merges the chain, applies ``key.sub=value``
+overrides and validates the result; every mistake is reported with the path of its key and what is allowed there.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sa2sr.errors import RecipeError
+
+DIMENSIONS = ("activation", "valence", "dominance")
+SENTIMENTS = ("negative", "neutral", "positive")
+ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # with the CTC blank in front: the paper's 29 characters
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- What a model is: these settings are saved in the model folder ---------------------------------------------------
+
+
+class Scale(Settings):
+    """The scale of the ratings that a corpus carries and a model predicts."""
+
+    name: str = "1-7"
+    low: float = 1.0
+    high: float = 7.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Scale":
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
+
+
+class FrontEnd(Settings):
+    """From a waveform to the frames that the encoder reads."""
+
+    sampling_rate: int = Field(16_000, ge=2_000, le=192_000)  # Hz
+    filters: int = Field(40, ge=1, le=256)  # log mel filterbank energies
+    window_ms: float = Field(25.0, ge=1, le=1_000)
+    step_ms: float = Field(10.0, ge=1, le=1_000)
+    stack: int = Field(3, ge=1, le=16)  # adjacent frames joined to one
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a window."""
+        return round(self.sampling_rate * self.window_ms / 1000)
+
+    @property
+    def step_samples(self) -> int:
+        """Samples of a step."""
+        return round(self.sampling_rate * self.step_ms / 1000)
+
+    @property
+    def dimension(self) -> int:
+        """Features of a stacked frame."""
+        return self.filters * self.stack
+
+    @model_validator(mode="after")
+    def _window_covers_step(self) -> "FrontEnd":
+        if self.window_ms < self.step_ms:
+            raise ValueError(f"window_ms ({self.window_ms:g}) must be at least step_ms ({self.step_ms:g})")
+        return self
+
+
+class EncoderSettings(Settings):
+    """A stack of LSTM layers over stacked frames."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    layers: int = Field(5, ge=1, le=32)
+    units: int = Field(192, ge=1, le=4096)  # of a direction
+    dropout: float = Field(0.0, ge=0, lt=1)  # between layers
+
+
+class ObjectiveSettings(Settings):
+    """What all objectives have in common."""
+
+    weight: float = Field(1.0, ge=0)
+
+
+class CtcSettings(ObjectiveSettings):
+    """Transcribe: linear layer and CTC, summed over the utterance."""
+
+
+class SentimentSettings(ObjectiveSettings):
+    """Tell negative, neutral and positive apart: sequence summariser and softmax."""
+
+    weight: float = Field(200.0, ge=0)
+    summariser: Literal["lstm", "attention"] = "lstm"
+    units: int = Field(64, ge=1, le=4096)  # of the summariser
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class EmotionSettings(ObjectiveSettings):
+    """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
+
+    channels: int = Field(64, ge=1, le=4096)  # of the convolutions and of the transformer block
+    kernels: tuple[Count, Count] = (6, 3)
+    strides: tuple[Count, Count] = (3, 2)
+    negative_slope: float = Field(0.5, ge=0, le=1)  # of the LeakyReLU
+    heads: int = Field(4, ge=1, le=64)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "EmotionSettings":
+        if self.channels % self.heads:
+            raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class Objectives(Settings):
+    """The tasks on encoder states, each with its weight in the loss; ``ctc: 1`` is short for ``ctc: {weight: 1}``."""
+
+    ctc: CtcSettings | None = None
+    sentiment: SentimentSettings | None = None
+    emotion: EmotionSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weight_alone(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {k: {"weight": v} if isinstance(v, int | float | str) else v for k, v in value.items()}
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> "Objectives":
+        if not self.active():
+            raise ValueError(f"needs at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def active(self) -> dict[str, ObjectiveSettings]:
+        """The objectives that are set, by name."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
+class ModelSettings(Settings):
+    """What ``config.yaml`` of a model folder holds: enough to rebuild the network and to name its numbers."""
+
+    format: Literal[1] = 1
+    name: str = "sa2sr"
+    frontend: FrontEnd = FrontEnd()
+    encoder: EncoderSettings = EncoderSettings()
+    objectives: Objectives
+    scale: Scale | None = None  # of the ratings; none when the model does not predict emotions
+
+
+# --- How a model is trained -------------------------------------------------------------------------------------------
+
+
+class Augmentation(Settings):
+    """Speed perturbation, then SpecAugment."""
+
+    speeds: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
+    every_speed: bool = True  # an epoch hears each utterance at all speeds; otherwise at one drawn speed
+    probability: Fraction = 0.5  # that an utterance is masked
+    time_masks: int = Field(2, ge=0, le=100)
+    time_width: int = Field(40, ge=1)  # frames at most
+    time_fraction: Fraction = 0.2  # of the utterance at most, a mask
+    frequency_masks: int = Field(2, ge=0, le=100)
+    frequency_width: int = Field(10, ge=1)  # filters at most
+
+    @model_validator(mode="after")
+    def _some_speed(self) -> "Augmentation":
+        if not self.speeds:
+            raise ValueError("speeds needs at least one factor; [1.0] means no perturbation")
+        return self
+
+
+class Batches(Settings):
+    """Utterances of similar duration are batched together; the batches come in random order."""
+
+    seconds: Positive = 240.0  # of padded audio in a batch at most, over all processes
+    utterances: Count = 64  # in a batch at most, over all processes
+    shortest: float = Field(0.1, ge=0)  # shorter utterances are left out, in seconds
+    longest: Positive = 35.0  # longer utterances are left out, in seconds
+    sorted_epochs: int = Field(0, ge=0)  # the first epochs go from short to long, which helps CTC to start
+
+
+class Optimiser(Settings):
+    """Adam or AdamW with a warm-up, then a constant or cosine learning rate."""
+
+    kind: Literal["adam", "adamw"] = "adam"
+    rate: Positive = 5e-5
+    encoder_rate: Positive | None = None  # of the encoder, where it differs
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine falls to 0 at the end of the last epoch
+    clip: Positive | None = None  # of the total gradient norm
+    accumulate: Count = 1  # batches a step
+
+
+class Features(Settings):
+    """Where the frames of a training set come from."""
+
+    source: Literal["store", "on-the-fly"] = "store"  # a store is computed once and memory-mapped
+    store: Path = Path("runs/features")  # may be shared by any number of runs
+    workers: int = Field(0, ge=0, le=256)  # processes that compute features; 0: one a core for the store, none on the fly
+
+
+class Stage(Settings):
+    """One training: pre-training or fine-tuning."""
+
+    train: tuple[Path, ...] = ()  # cut manifests; usually given with --train
+    dev: tuple[Path, ...] = ()
+    objectives: Objectives
+    freeze_encoder: bool = False
+    augmentation: Augmentation = Augmentation()
+    features: Features = Features()
+    batches: Batches = Batches()
+    optimiser: Optimiser = Optimiser()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor computes in it
+    max_epochs: Count = 1000
+    patience: Count = 25  # epochs without a better criterion before the training stops
+    checkpoint_seconds: Positive = 300.0  # between checkpoints within an epoch; every epoch ends with one
+    tensorboard: bool = False  # needs the extra of that name
+
+
+class Recipe(Settings):
+    """A system: what it is and how it is trained."""
+
+    name: str = Field("sa2sr", pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
+    seed: int = Field(0, ge=0, lt=2**32)
+    frontend: FrontEnd = FrontEnd()
+    encoder: EncoderSettings = EncoderSettings()
+    pretraining: Stage | None = None  # none: the encoder starts from random weights
+    finetuning: Stage | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Recipe":
+        if self.pretraining is None and self.finetuning is None:
+            raise ValueError("needs a pretraining or a finetuning stage")
+        if self.finetuning is not None:
+            if self.finetuning.objectives.emotion is None:
+                raise ValueError("finetuning.objectives needs emotion")
+            if self.finetuning.freeze_encoder and self.pretraining is None:
+                raise ValueError("finetuning.freeze_encoder needs a pretraining stage: frozen random weights learn nothing")
+        if self.pretraining is not None and self.pretraining.freeze_encoder:
+            raise ValueError("pretraining.freeze_encoder is true, which leaves nothing to pre-train")
+        return self
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+S = TypeVar("S", bound=Settings)
+
+_MAX_YAML_BYTES = 1_000_000
+_PACKAGE = Path(__file__).resolve().parent
+RECIPE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")  # installed, or in a checkout
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for folder in RECIPE_FOLDERS for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a YAML file, or the name of a shipped recipe
+        overrides: ``key.sub=value`` pairs, the value in YAML
+
+    Raises:
+        RecipeError: naming the file, the key and what is allowed
+    """
+    path = find_recipe(source)
+    values = _merged_with_ancestors(path, ())
+    for override in overrides:
+        _apply_override(values, override)
+    return validate(Recipe, values, str(path))
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe that is given by path or by the name of a shipped one."""
+    path, shipped = Path(source), shipped_recipes()
+    if path.is_file():
+        return path
+    if path.stem in shipped and path.parent == Path() and path.suffix in ("", ".yaml"):
+        return shipped[path.stem]
+    raise RecipeError(f"recipe '{source}' is neither a file nor a shipped recipe; shipped: {', '.join(sorted(shipped))}")
+
+
+def validate(kind: type[S], values: Any, source: str) -> S:
+    """Check values against a settings class.
+
+    Raises:
+        RecipeError: with one line a mistake: the key's path, what is wrong and what is allowed
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(kind, mistake) for mistake in error.errors(include_url=False)]
+        raise RecipeError(f"{source}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file (safe types only).
+
+    Raises:
+        RecipeError: if it is missing, larger than a megabyte, or not YAML
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_YAML_BYTES:
+            raise RecipeError(f"{path}: is larger than {_MAX_YAML_BYTES:,} bytes, which no settings file is")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: is not UTF-8 text") from None
+    return _parse_yaml(text, str(path))
+
+
+def to_yaml(settings: Settings) -> str:
+    """Settings as YAML, keys in the order of their declaration, defaults included."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+class _NoAliasLoader(yaml.SafeLoader):
+    """Aliases let a small file expand to gigabytes; settings do not need them."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_NoAliasLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"{source}: is not YAML ({' '.join(str(error).split())[:300]})") from None
+
+
+def _merged_with_ancestors(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The mapping of a recipe laid over those that it extends."""
+    if path.resolve() in seen:
+        raise RecipeError(f"{path}: extends itself ({' -> '.join(p.name for p in (*seen, path))})")
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: must be a mapping of keys to values, not {type(values).__name__}")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path}: extends: must name one recipe, not {parent!r}")
+    beside = path.parent / parent
+    parent_path = beside if beside.is_file() else find_recipe(parent)
+    return _merge(_merged_with_ancestors(parent_path, (*seen, path.resolve())), values)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key; everything else is replaced, and null removes."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RecipeError(f"'{override}' is not of the form key.sub=value, such as pretraining.optimiser.rate=1e-3")
+    node = values
+    for name in path[:-1]:
+        child = node.get(name)
+        if not isinstance(child, dict):
+            # `objectives.ctc.weight=2` over the short form `ctc: 1`
+            child = {"weight": child} if isinstance(child, int | float) else {}
+            node[name] = child
+        node = child
+    node[path[-1]] = _parse_yaml(text, override)
+
+
+def _explain(kind: type[Settings], mistake: Any) -> str:
+    """One line for a mistake that pydantic found."""
+    location = [part for part in mistake["loc"]]
+    path = ".".join(str(part) for part in location) or "(top level)"
+    if mistake["type"] == "extra_forbidden":
+        owner = _settings_at(kind, location[:-1])
+        allowed = f"; allowed here: {', '.join(owner.model_fields)}" if owner else ""
+        return f"{path}: unknown key{allowed}"
+    message = mistake["msg"].removeprefix("Value error, ")
+    given = mistake.get("input")
+    shown = "" if isinstance(given, Mapping) or mistake["type"] in ("value_error", "missing") else f" (got {given!r})"
+    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _settings_at(kind: type[Settings], location: Sequence[Any]) -> type[Settings] | None:
+    """The settings class that describes the mapping at ``location``."""
+    current: type[Settings] | None = kind
+    for part in location:
+        field = current.model_fields.get(str(part)) if current else None
+        if field is None:
+            return None
+        candidates = (field.annotation, *get_args(field.annotation))
+        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)
+    return current

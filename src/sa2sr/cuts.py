@@ -1,0 +1,184 @@
+"""Cuts: the utterances that flow through the program, in lhotse's manifests.
+
+A cut has its audio and one supervision with ``text``, ``speaker``, ``gender`` and these custom fields, each present
+only where it is known:
+
+- ``activation``, ``valence``, ``dominance``: ratings on the corpus's ``scale``
+- ``scale``: ``{"name": "1-7", "low": 1.0, "high": 7.0}``
+- ``emotion``: a category, in words
+- ``sentiment``: the probabilities of negative, neutral and positive that a text model gives the transcript
+
+Any lhotse corpus is therefore good for pre-training as it is.
+"""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.serialization import deserialize_item
+from numpy.typing import NDArray
+
+from sa2sr.audio import AudioInfo, read, resample, to_mono
+from sa2sr.config import DIMENSIONS, Scale
+from sa2sr.errors import AudioError, CorpusError
+from sa2sr.files import atomic
+
+Cut = MonoCut | MultiCut
+
+
+def make_cut(
+    name: str,
+    audio: str | Path,
+    info: AudioInfo,
+    *,
+    text: str | None = None,
+    speaker: str | None = None,
+    gender: str | None = None,
+    language: str | None = None,
+    emotion: str | None = None,
+    ratings: Mapping[str, float] | None = None,
+    scale: Scale | None = None,
+    start: float = 0.0,
+    duration: float | None = None,
+    custom: Mapping[str, Any] | None = None,
+) -> Cut:
+    """A cut of a file, or of the part of it from ``start`` (seconds).
+
+    Args:
+        name: unique within the corpus
+        audio: the file, stored as an absolute path
+        info: what :func:`sa2sr.audio.probe` says of the file
+        text: transcript
+        speaker: name, unique within the corpus
+        gender: ``"male"`` or ``"female"`` where known
+        language: such as ``"English"``
+        emotion: category
+        ratings: activation, valence and dominance, or some of them, on ``scale``
+        scale: of the ratings
+        start: in seconds
+        duration: in seconds; to the end of the file by default
+        custom: further fields of the supervision
+    """
+    fields: dict[str, Any] = dict(custom or {})
+    if emotion is not None:
+        fields["emotion"] = emotion
+    if ratings:
+        if scale is None:
+            raise ValueError("ratings need their scale")
+        fields.update({name: float(ratings[name]) for name in DIMENSIONS if name in ratings})
+        fields["scale"] = scale.model_dump()
+    recording = Recording(
+        id=name,
+        sources=[AudioSource(type="file", channels=list(range(info.channels)), source=str(Path(audio).resolve()))],
+        sampling_rate=info.sampling_rate,
+        num_samples=info.samples,
+        duration=info.seconds,
+        channel_ids=list(range(info.channels)),
+    )
+    length = info.seconds - start if duration is None else duration
+    channel: Any = 0 if info.channels == 1 else list(range(info.channels))
+    supervision = SupervisionSegment(
+        id=name,
+        recording_id=name,
+        start=0.0,
+        duration=length,
+        channel=channel,
+        text=text,
+        language=language,
+        speaker=speaker,
+        gender=gender,
+        custom=fields or None,
+    )
+    kind = MonoCut if info.channels == 1 else MultiCut
+    return kind(id=name, start=start, duration=length, channel=channel, supervisions=[supervision], recording=recording)
+
+
+def read_cuts(path: str | Path) -> Iterator[Cut]:
+    """The cuts of a JSONL manifest (``.jsonl`` or ``.jsonl.gz``), one by one.
+
+    Raises:
+        CorpusError: naming the file and the line, if it is not a manifest of cuts
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _parse_cut(line, f"{path}, line {number}")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CorpusError(f"{path}: cannot be read after line {number} ({reason})") from None
+
+
+def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> int:
+    """Write a JSONL manifest atomically (gzipped if the name ends in ``.gz``); returns the number of cuts.
+
+    The same cuts give the same bytes.
+    """
+    count = 0
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        file: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if Path(path).suffix == ".gz" else raw
+        with file if file is not raw else _left_open(raw):
+            for cut in cuts:
+                file.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
+                count += 1
+    return count
+
+
+def load_waveform(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
+    """The audio of a cut: mono (the average of its channels) at ``sampling_rate``, shape (samples,).
+
+    Raises:
+        AudioError: if it cannot be decoded
+    """
+    recording = cut.recording
+    plain = len(recording.sources) == 1 and recording.sources[0].type == "file" and not recording.transforms
+    if plain:
+        channels = [cut.channel] if isinstance(cut.channel, int) else list(cut.channel)
+        everything = channels == list(range(recording.num_channels))
+        whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-3
+        return read(
+            recording.sources[0].source,
+            sampling_rate,
+            offset=cut.start,
+            duration=None if whole else cut.duration,
+            channels=None if everything else channels,
+        )
+    try:  # other sources (commands, archives, transformed recordings) are lhotse's to read
+        samples = cut.load_audio()
+    except Exception as error:
+        raise AudioError(cut.id, f"cannot be loaded ({error})") from None
+    return resample(to_mono(np.ascontiguousarray(samples.T, np.float32)), cut.sampling_rate, sampling_rate)
+
+
+def custom_fields(cut: Cut) -> dict[str, Any]:
+    """The custom fields of a cut's supervision; empty if there is none."""
+    return dict(cut.supervisions[0].custom or {}) if cut.supervisions else {}
+
+
+def _parse_cut(line: str, where: str) -> Cut:
+    try:
+        cut = deserialize_item(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise CorpusError(f"{where}: is not a cut ({type(error).__name__}: {error})") from None
+    if not isinstance(cut, MonoCut | MultiCut) or cut.recording is None:
+        raise CorpusError(f"{where}: is a {type(cut).__name__}; a cut with a recording is needed")
+    return cut
+
+
+class _left_open:
+    """A context that does not close its file: the caller's ``with`` does."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> Any:
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        self.file.flush()
