@@ -208,7 +208,9 @@ class Features(Settings):
 
     source: Literal["store", "on-the-fly"] = "store"  # a store is computed once and memory-mapped
     store: Path = Path("runs/features")  # may be shared by any number of runs
-    workers: int = Field(0, ge=0, le=256)  # processes that compute features; 0: one a core for the store, none on the fly
+    workers: int = Field(
+        0, ge=0, le=256
+    )  # processes that compute features; 0: one a core for the store, none on the fly
 
 
 class Stage(Settings):
@@ -247,7 +249,9 @@ class Recipe(Settings):
             if self.finetuning.objectives.emotion is None:
                 raise ValueError("finetuning.objectives needs emotion")
             if self.finetuning.freeze_encoder and self.pretraining is None:
-                raise ValueError("finetuning.freeze_encoder needs a pretraining stage: frozen random weights learn nothing")
+                raise ValueError(
+                    "finetuning.freeze_encoder needs a pretraining stage: frozen random weights learn nothing"
+                )
         if self.pretraining is not None and self.pretraining.freeze_encoder:
             raise ValueError("pretraining.freeze_encoder is true, which leaves nothing to pre-train")
         return self
@@ -291,7 +295,9 @@ def find_recipe(source: str | Path) -> Path:
         return path
     if path.stem in shipped and path.parent == Path() and path.suffix in ("", ".yaml"):
         return shipped[path.stem]
-    raise RecipeError(f"recipe '{source}' is neither a file nor a shipped recipe; shipped: {', '.join(sorted(shipped))}")
+    raise RecipeError(
+        f"recipe '{source}' is neither a file nor a shipped recipe; shipped: {', '.join(sorted(shipped))}"
+    )
 
 
 def validate(kind: type[S], values: Any, source: str) -> S:

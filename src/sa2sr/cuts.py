@@ -14,6 +14,7 @@ Any lhotse corpus is therefore good for pre-training as it is.
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> int:
     count = 0
     with atomic(path) as temporary, temporary.open("wb") as raw:
         file: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if Path(path).suffix == ".gz" else raw
-        with file if file is not raw else _left_open(raw):
+        with nullcontext(raw) if file is raw else file:
             for cut in cuts:
                 file.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
                 count += 1
@@ -168,17 +169,6 @@ def _parse_cut(line: str, where: str) -> Cut:
         raise CorpusError(f"{where}: is not a cut ({type(error).__name__}: {error})") from None
     if not isinstance(cut, MonoCut | MultiCut) or cut.recording is None:
         raise CorpusError(f"{where}: is a {type(cut).__name__}; a cut with a recording is needed")
+    if any(source.type == "command" for source in cut.recording.sources):
+        raise CorpusError(f"{where}: its audio is the output of a command, and a manifest must not run commands")
     return cut
-
-
-class _left_open:
-    """A context that does not close its file: the caller's ``with`` does."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-    def __enter__(self) -> Any:
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.flush()
