@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from lhotse import AudioSource, MonoCut, MultiCut, Recording, SupervisionSegment
@@ -28,7 +28,7 @@ from sa2sr.config import DIMENSIONS, Scale
 from sa2sr.errors import AudioError, CorpusError
 from sa2sr.files import atomic
 
-Cut = MonoCut | MultiCut
+Cut: TypeAlias = MonoCut | MultiCut
 
 
 def make_cut(
