@@ -4,7 +4,8 @@ Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more), resampl
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from sa2sr.errors import AudioError
 SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".aiff", ".aif", ".au", ".w64")
 MAX_CHANNELS = 256
 _LFS_POINTER = b"version https://git-lfs.github.com"
+_BLOCK_VALUES = 1 << 20  # samples of all channels that are decoded at a time
+# libsndfile's log of a header that promises more bytes than the file holds
+_PROMISED_BYTES = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFF000  # and more: what programs promise that write to a pipe
 
 
 @dataclass(frozen=True)
@@ -70,28 +75,29 @@ def read(
     with _open(path) as file:
         info = _checked_info(path, file)
         start = round(offset * info.sampling_rate)
-        count = -1 if duration is None else max(1, round(duration * info.sampling_rate))
-        if start < 0 or start >= info.samples:
+        count = None if duration is None else max(1, round(duration * info.sampling_rate))
+        if not 0 <= start < info.samples:
             raise AudioError(path, f"begins at {offset:g} s, but the file has {info.seconds:g} s")
-        try:
-            if start:
-                file.seek(start)
-            samples = file.read(count, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(path, f"cannot be decoded ({error}); is it truncated?") from None
-    if channels is not None:
-        if not channels or min(channels) < 0 or max(channels) >= info.channels:
+        if channels is not None and (not channels or min(channels) < 0 or max(channels) >= info.channels):
             raise AudioError(path, f"has {info.channels} channel(s), so channels {list(channels)} do not exist")
-        samples = samples[:, list(channels)]
-    expected = info.samples - start if count < 0 else min(count, info.samples - start)
-    if len(samples) < 0.99 * expected - info.sampling_rate * 0.1:
-        raise AudioError(path, f"is truncated: {len(samples)} of {expected} samples could be decoded")
-    if len(samples) == 0:
-        raise AudioError(path, "holds no samples")
-    waveform = to_mono(samples)
-    if not np.isfinite(waveform).all():
-        raise AudioError(path, "holds samples that are not finite numbers")
+        kept = slice(None) if channels is None else list(channels)
+        mono = [to_mono(block[:, kept]) for block in _blocks(path, file, info, start, count)]
+    waveform = mono[0] if len(mono) == 1 else np.concatenate(mono)
     return resample(waveform, info.sampling_rate, sampling_rate)
+
+
+def verify(path: str | Path) -> AudioInfo:
+    """Decode a whole file, in bounded memory, and count what comes out.
+
+    Headers of compressed files may promise a little more or less than the decoder gives; these numbers are exact.
+
+    Raises:
+        AudioError: if :func:`read` could not read the file
+    """
+    with _open(path) as file:
+        info = _checked_info(path, file)
+        samples = sum(len(block) for block in _blocks(path, file, info, 0, None))
+    return AudioInfo(info.sampling_rate, samples, info.channels)
 
 
 def to_mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,4 +147,49 @@ def _checked_info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
         raise AudioError(path, f"has {file.channels} channels at {file.samplerate} Hz")
     if file.frames <= 0:
         raise AudioError(path, "holds no samples")
+    for promised, found in _PROMISED_BYTES.findall(file.extra_info):
+        if int(found) < 0.99 * int(promised) and int(promised) < _UNKNOWN_LENGTH:
+            raise AudioError(path, f"is truncated: {found} of {promised} bytes of audio are there")
+    if file.format == "OGG" and _ends_within_page(path):
+        raise AudioError(path, "is truncated: it ends within an Ogg page")
     return AudioInfo(file.samplerate, file.frames, file.channels)
+
+
+def _blocks(
+    path: str | Path, file: soundfile.SoundFile, info: AudioInfo, start: int, count: int | None
+) -> Iterator[NDArray[np.float32]]:
+    """Decode ``count`` samples from ``start``, a block (samples, channels) at a time: at least one, all finite."""
+    expected = info.samples - start if count is None else min(count, info.samples - start)
+    size = max(1, _BLOCK_VALUES // info.channels)
+    decoded = 0
+    try:
+        if start:
+            file.seek(start)
+        while count is None or decoded < count:
+            block = file.read(size if count is None else min(size, count - decoded), dtype="float32", always_2d=True)
+            if len(block) == 0:
+                break
+            if not np.isfinite(block).all():
+                raise AudioError(path, "holds samples that are not finite numbers")
+            decoded += len(block)
+            yield block
+    except soundfile.LibsndfileError as error:
+        raise AudioError(path, f"cannot be decoded ({error}); is it truncated?") from None
+    if decoded == 0:
+        raise AudioError(path, "holds no samples")
+    if decoded < 0.99 * expected - info.sampling_rate * 0.1:
+        raise AudioError(path, f"is truncated: {decoded} of {expected} samples could be decoded")
+
+
+def _ends_within_page(path: str | Path) -> bool:
+    """Whether the last page of an Ogg file is cut off; libsndfile silently leaves out such a page, up to a second."""
+    longest = 27 + 255 + 255 * 255  # bytes of a page
+    with Path(path).open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - longest))
+        ending = file.read(longest)
+    begin = ending.rfind(b"OggS\0")
+    if begin < 0 or len(ending) < begin + 27:
+        return True
+    segments = ending[begin + 27 : begin + 27 + ending[begin + 26]]
+    return len(ending) < begin + 27 + ending[begin + 26] + sum(segments)
