@@ -30,3 +30,7 @@ class AudioError(UserError):
 
 class ModelError(UserError):
     """A model folder cannot be used."""
+
+
+class SynthesisError(UserError):
+    """A text cannot be spoken."""
