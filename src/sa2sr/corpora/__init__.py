@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in (librispeech, ravdess, kaldi)}
 
 
+def find(name: str) -> Corpus:
+    """A corpus by its name.
+
+    Raises:
+        CorpusError: if there is none
+    """
+    if name not in CORPORA:
+        raise CorpusError(f"corpus '{name}' is not known; known: {', '.join(CORPORA)}")
+    return CORPORA[name]
+
+
 def prepare(
     corpus: str,
     source: str | Path,
@@ -42,9 +53,7 @@ def prepare(
     """
     from sa2sr.corpora.preparation import write_manifests  # takes seconds to import
 
-    if corpus not in CORPORA:
-        raise CorpusError(f"corpus '{corpus}' is not known; known: {', '.join(CORPORA)}")
-    chosen = CORPORA[corpus]
+    chosen = find(corpus)
     try:
         settings = validate(chosen.options, options, f"options of {corpus}")
     except RecipeError as error:

@@ -38,6 +38,10 @@ def write_manifests(
     Raises:
         CorpusError: if nothing in it can be used, or if splits share speakers or audio
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(f"{out}: cannot be made a folder ({error.strerror})") from None
     utterances, problems = _gather(corpus, corpus.read(source, options))
     if not allow_speaker_overlap:
         _check_splits(utterances)
