@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -160,7 +161,10 @@ def _checked_voice(voice: str) -> str:
         raise SynthesisError(f"'{voice}' is not a voice; write a language and perhaps a variant, such as en-us+f3")
     variant = match["variant"]
     if variant is not None and variant not in variants():
-        raise SynthesisError(f"espeak-ng has no variant '{variant}'; it has {', '.join(variants())}")
+        near = get_close_matches(variant, variants(), n=3, cutoff=0) or list(variants())[:3]
+        raise SynthesisError(
+            f"espeak-ng has no variant '{variant[:60]}'; it has {len(variants())}, such as {', '.join(near)}"
+        )
     return voice
 
 
