@@ -161,10 +161,8 @@ def _checked_voice(voice: str) -> str:
         raise SynthesisError(f"'{voice}' is not a voice; write a language and perhaps a variant, such as en-us+f3")
     variant = match["variant"]
     if variant is not None and variant not in variants():
-        near = get_close_matches(variant, variants(), n=3, cutoff=0) or list(variants())[:3]
-        raise SynthesisError(
-            f"espeak-ng has no variant '{variant[:60]}'; it has {len(variants())}, such as {', '.join(near)}"
-        )
+        near = ", ".join(get_close_matches(variant, variants(), cutoff=0))
+        raise SynthesisError(f"espeak-ng has no variant '{variant[:60]}'; it has {len(variants())}, such as {near}")
     return voice
 
 
