@@ -396,7 +396,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 def _explain(kind: type[Settings], mistake: Any) -> str:
     """One line for a mistake that pydantic found."""
-    location = [part for part in mistake["loc"]]
+    location = list(mistake["loc"])
     path = ".".join(str(part) for part in location) or "(top level)"
     if mistake["type"] == "extra_forbidden":
         owner = _settings_at(kind, location[:-1])

@@ -1,0 +1,1 @@
+"""From waveforms to batches of frames: features, augmentation, the feature store, batching."""

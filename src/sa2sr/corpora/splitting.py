@@ -1,0 +1,54 @@
+"""Dividing cuts by speaker, for corpora without partitions of their own."""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sa2sr.cuts import Cut, read_cuts, write_cuts
+from sa2sr.errors import CorpusError
+
+
+def split_by_speaker(
+    inputs: Sequence[str | Path], out: str | Path, shares: Mapping[str, float], seed: int = 0
+) -> dict[str, list[Cut]]:
+    """Divide manifests into parts that share no speaker, and write ``OUT/<part>.jsonl.gz``.
+
+    Which speakers a part gets depends on their names and the seed alone, so that a corpus that grows keeps its order.
+    The parts are filled in turn, up to their share of the hours; a cut without a speaker counts as one of its own.
+
+    Args:
+        inputs: manifests
+        out: folder of the parts
+        shares: of the hours, by name of the part, such as ``{"train": 0.9, "dev": 0.1}``
+        seed: another seed, another division
+
+    Raises:
+        CorpusError: if there is nothing to divide, or too few speakers to give every part one
+    """
+    if not shares or any(not share > 0 or not math.isfinite(share) for share in shares.values()):
+        raise CorpusError(f"the parts need shares above 0, such as train=0.9 dev=0.1; got {dict(shares)}")
+    speakers: dict[str, list[Cut]] = defaultdict(list)
+    for path in inputs:
+        for cut in read_cuts(path):
+            speaker = cut.supervisions[0].speaker if cut.supervisions else None
+            speakers[f"speaker {speaker}" if speaker else f"cut {cut.id}"].append(cut)
+    if len(speakers) < len(shares):
+        raise CorpusError(f"{len(speakers)} speaker(s) in {', '.join(map(str, inputs))} cannot fill {len(shares)} parts")
+    order = sorted(speakers, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    hours = sum(cut.duration for cuts in speakers.values() for cut in cuts)
+    # Small parts first: they are filled most exactly while there are many speakers left to choose from.
+    by_size = sorted(shares, key=lambda name: shares[name])
+    parts: dict[str, list[Cut]] = {name: [] for name in shares}
+    waiting = list(by_size)
+    for position, name in enumerate(order):
+        part = waiting[0]
+        parts[part] += speakers[name]
+        filled = sum(cut.duration for cut in parts[part]) >= hours * shares[part] / sum(shares.values())
+        scarce = len(order) - position - 1 <= len(waiting) - 1
+        if len(waiting) > 1 and (filled or scarce):
+            waiting.pop(0)
+    for part, cuts in parts.items():
+        write_cuts(Path(out) / f"{part}.jsonl.gz", sorted(cuts, key=lambda cut: cut.id))
+    return parts

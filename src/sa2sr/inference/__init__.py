@@ -1,0 +1,1 @@
+"""From a model folder and audio to a table of emotions."""

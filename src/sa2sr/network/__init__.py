@@ -1,0 +1,1 @@
+"""From frames to encoder states, and from states to transcripts, sentiment and emotions."""

@@ -1,0 +1,133 @@
+"""The whole network, and the folder that it is saved in."""
+
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sa2sr.config import ModelSettings, read_yaml, to_yaml, validate
+from sa2sr.errors import ModelError, RecipeError
+from sa2sr.files import atomic, write_text
+from sa2sr.network.encoder import BiLstmEncoder
+from sa2sr.network.objectives import OBJECTIVES, Emotion, Objective
+from sa2sr.speech.batches import Batch
+
+SETTINGS_FILE = "config.yaml"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class SpeechModel(nn.Module):
+    """An encoder and the objectives on its states."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = BiLstmEncoder(settings.frontend.dimension, settings.encoder)
+        self.objectives = nn.ModuleDict(
+            {
+                name: OBJECTIVES[name](self.encoder.dimension, objective)  # type: ignore[call-arg]
+                for name, objective in settings.objectives.active().items()
+            }
+        )
+        self.encoder_frozen = False
+        for name, objective in settings.objectives.active().items():
+            self.objectives[name].requires_grad_(objective.weight > 0)
+
+    def freeze_encoder(self) -> None:
+        """Train the objectives alone; the encoder stays as it is, without dropout."""
+        self.encoder_frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "SpeechModel":
+        """As for any module, but a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    def states(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Stacked frames (B, T', D) -> encoder states (B, T', H)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+            return self.encoder(frames, lengths)  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of each objective, unweighted."""
+        states = self.states(batch.frames, batch.lengths)
+        return {name: objective.loss(states, batch.lengths, batch) for name, objective in self.trained_tasks().items()}
+
+    def trained_tasks(self) -> dict[str, Objective]:
+        """The objectives with a weight; the others only came along from an earlier training."""
+        weights = self.settings.objectives.active()
+        return {name: task for name, task in self.tasks().items() if weights[name].weight}
+
+    def tasks(self) -> dict[str, Objective]:
+        """The objectives by name."""
+        return dict(self.objectives.items())  # type: ignore[arg-type]
+
+    @property
+    def emotion(self) -> Emotion:
+        """The emotion regressor.
+
+        Raises:
+            ModelError: if the model has only been pre-trained
+        """
+        if "emotion" not in self.objectives:
+            raise ModelError(
+                f"the model '{self.settings.name}' has only been pre-trained ({', '.join(self.objectives)}); "
+                "'sa2sr finetune' makes it predict emotions"
+            )
+        return self.objectives["emotion"]  # type: ignore[return-value]
+
+
+def save_model(model: SpeechModel, folder: str | Path) -> None:
+    """Write ``config.yaml`` and ``model.safetensors``, each atomically."""
+    folder = Path(folder)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary)
+    write_text(folder / SETTINGS_FILE, to_yaml(model.settings))
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SpeechModel:
+    """Load a model folder, in evaluation mode; nothing in it is executed or unpickled.
+
+    Raises:
+        ModelError: naming what is missing or does not fit
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: is not a model folder (it has {SETTINGS_FILE} and {WEIGHTS_FILE})")
+    for name in (SETTINGS_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: is not a model folder: {name} is missing")
+    try:
+        settings = validate(ModelSettings, read_yaml(folder / SETTINGS_FILE), str(folder / SETTINGS_FILE))
+    except RecipeError as error:
+        raise ModelError(str(error)) from None
+    # Without memory at first: a small file must not be able to claim a large network.
+    with torch.device("meta"):
+        model = SpeechModel(settings)
+    weights = _checked_weights(folder / WEIGHTS_FILE, model.state_dict())
+    model.load_state_dict(weights, assign=True)
+    return model.requires_grad_(False).to(device).eval()
+
+
+def _checked_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: is not a safetensors file ({error})") from None
+    for name, tensor in expected.items():
+        if shapes.get(name) != tuple(tensor.shape):
+            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise ModelError(f"{path}: {name} {found}; {SETTINGS_FILE} asks for {tuple(tensor.shape)}")
+    if unknown := sorted(shapes.keys() - expected.keys()):
+        raise ModelError(f"{path}: holds {unknown[0]} (and {len(unknown) - 1} more) that {SETTINGS_FILE} does not know")
+    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+    return weights

@@ -1,0 +1,57 @@
+"""What a training task on encoder states has to offer. A new task is one file beside this one."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sa2sr.speech.batches import Batch
+from sa2sr.speech.utterances import Utterance
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The metric that decides which epoch is best; the criteria of several objectives are added, sign considered.
+
+    With ``ctc`` and ``sentiment`` that is the paper's M = CER - AUC.
+    """
+
+    metric: str
+    sign: float  # +1: lower is better, -1: higher is better
+
+
+class Objective(nn.Module):
+    """A task: a loss for training, predictions and their scores for evaluation."""
+
+    criterion: ClassVar[Criterion]
+    remedy: ClassVar[str]  # what a user does about a set without labels
+
+    @staticmethod
+    @abstractmethod
+    def has_label(utterance: Utterance) -> bool:
+        """Whether the utterance carries what this task learns from."""
+
+    @staticmethod
+    def fits(utterance: Utterance, steps: int) -> bool:
+        """Whether the label can be learnt from ``steps`` stacked frames."""
+        return True
+
+    @abstractmethod
+    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Scalar loss over the batch of all processes; utterances without the needed label are left out.
+
+        Args:
+            states: (B, T', H), 0 past the end of an utterance
+            lengths: (B,)
+            batch: the labels
+        """
+
+    @abstractmethod
+    def predict(self, states: Tensor, lengths: Tensor) -> list[Any]:
+        """B predictions, in plain Python or numpy."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Any], utterances: Sequence[Utterance]) -> dict[str, float]:
+        """Metrics over a set; empty where no utterance has the needed label."""

@@ -1,0 +1,94 @@
+"""Sentiment of what is said: a sequence summariser and a softmax over negative, neutral and positive."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sa2sr.config import SENTIMENTS, SentimentSettings
+from sa2sr.metrics import auc, recall
+from sa2sr.network.encoder import valid_steps
+from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.parallel import mean_where
+from sa2sr.speech.batches import Batch
+from sa2sr.speech.utterances import Utterance
+
+
+class Sentiment(Objective):
+    """(B, T', H) -> (B, 3) logits, trained on the proxy labels that a text model gives the transcripts."""
+
+    criterion = Criterion("auc", -1)
+    remedy = "run 'sa2sr label' on it first"
+
+    def __init__(self, dimension: int, settings: SentimentSettings) -> None:
+        super().__init__()
+        kinds = {"lstm": _LastState, "attention": _AttentionPooling}
+        self.summariser = kinds[settings.summariser](dimension, settings.units)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.output = nn.Linear(self.summariser.dimension, len(SENTIMENTS))
+
+    @staticmethod
+    def has_label(utterance: Utterance) -> bool:
+        """The teacher's probabilities."""
+        return utterance.sentiment is not None
+
+    def logits(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T', H) -> (B, 3)."""
+        return self.output(self.dropout(self.summariser(states, lengths)))  # type: ignore[no-any-return]
+
+    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Cross entropy with the teacher's most probable class, mean over the batch."""
+        known = batch.sentiment.isfinite().all(1)
+        targets = torch.where(known[:, None], batch.sentiment, 1.0).argmax(1)
+        losses = functional.cross_entropy(self.logits(states, lengths).float(), targets, reduction="none")
+        return mean_where(losses, known)
+
+    def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
+        """Probabilities of negative, neutral and positive."""
+        return list(self.logits(states, lengths).float().softmax(-1).cpu().numpy())
+
+    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence[Utterance]) -> dict[str, float]:
+        """Area under the ROC curve (one against the rest, macro), weighted and unweighted recall."""
+        pairs = [(p, u.sentiment) for p, u in zip(predictions, utterances, strict=True) if u.sentiment is not None]
+        if not pairs:
+            return {}
+        scores = np.stack([p for p, _ in pairs])
+        truth = np.array([s for _, s in pairs]).argmax(1)
+        return {
+            "auc": auc(scores, truth),
+            "weighted_recall": recall(scores.argmax(1), truth, weighted=True),
+            "unweighted_recall": recall(scores.argmax(1), truth, weighted=False),
+        }
+
+
+class _LastState(nn.Module):
+    """One LSTM; the state after the last valid frame: (B, T', H) -> (B, units)."""
+
+    def __init__(self, dimension: int, units: int) -> None:
+        super().__init__()
+        self.dimension = units
+        self.lstm = nn.LSTM(dimension, units, batch_first=True)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        outputs = self.lstm(states)[0]
+        last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, self.dimension)
+        return outputs.gather(1, last).squeeze(1)  # type: ignore[no-any-return]
+
+
+class _AttentionPooling(nn.Module):
+    """A learnt weighting of the valid frames, for corpora too small for a recurrent one: (B, T', H) -> (B, units)."""
+
+    def __init__(self, dimension: int, units: int) -> None:
+        super().__init__()
+        self.dimension = units
+        self.values = nn.Linear(dimension, units)
+        self.scores = nn.Linear(units, 1)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        values = torch.tanh(self.values(states))  # (B, T', units)
+        scores = self.scores(values).float()
+        scores = scores.masked_fill(~valid_steps(lengths, states.shape[1]).unsqueeze(-1), float("-inf"))
+        return (scores.softmax(1) * values).sum(1)

@@ -1,0 +1,182 @@
+"""Which utterances are trained on together, and the tensors that they become.
+
+Everything random is a function of the seed, the epoch and the item, never of what was drawn before. A training can
+therefore begin at any batch of any epoch and see what it would have seen, whatever the number of workers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sa2sr.audio import change_speed
+from sa2sr.config import Augmentation, Batches, FrontEnd
+from sa2sr.cuts import load_waveform
+from sa2sr.errors import AudioError
+from sa2sr.speech.augmentation import mask
+from sa2sr.speech.features import extract, stack
+from sa2sr.speech.utterances import Utterance
+
+NO_AUGMENTATION = Augmentation(speeds=(1.0,), probability=0.0)
+
+FrameSource = Callable[[int, float], NDArray[np.floating]]  # (position of an utterance, speed) -> (T, filters)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B utterances. Labels that are not known are None or NaN."""
+
+    names: list[str]
+    frames: Tensor  # (B, T', D) float32, 0 past the end
+    lengths: Tensor  # (B,) stacked frames
+    texts: list[str | None]
+    sentiment: Tensor  # (B, 3) probabilities
+    ratings: Tensor  # (B, 3) activation, valence, dominance
+    seconds: float  # of speech, padding not counted
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("frames", "lengths", "sentiment", "ratings")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance at one speed in one epoch."""
+
+    epoch: int
+    index: int  # of the utterance
+    speed: float
+
+
+class BatchPlan:
+    """The batches of every epoch: utterances of similar duration, in random order, the same for the same seed."""
+
+    def __init__(self, seconds: Sequence[float], batches: Batches, augmentation: Augmentation, seed: int) -> None:
+        self.seconds = np.asarray(seconds, float)
+        self.batches = batches
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def epoch(self, epoch: int) -> list[list[Item]]:
+        """The batches of epoch 0, 1, ..."""
+        random = np.random.default_rng([self.seed, epoch])
+        speeds = np.array(self.augmentation.speeds)
+        if self.augmentation.every_speed:
+            index = np.repeat(np.arange(len(self.seconds)), len(speeds))
+            speed = np.tile(speeds, len(self.seconds))
+        else:
+            index = np.arange(len(self.seconds))
+            speed = random.choice(speeds, len(index))
+        durations = self.seconds[index] / speed
+        # A little noise in the order changes the company of an utterance from epoch to epoch, at little padding.
+        order = np.argsort(durations * random.uniform(0.95, 1.05, len(durations)), kind="stable")
+        groups = _pack(durations[order], self.batches)
+        if epoch >= self.batches.sorted_epochs:
+            groups = [groups[i] for i in random.permutation(len(groups))]
+        return [[Item(epoch, int(index[i]), float(speed[i])) for i in order[group]] for group in groups]
+
+
+def _pack(durations: NDArray[np.float64], settings: Batches) -> list[slice]:
+    """Cut a sequence of increasing durations into batches within the limits, of even size."""
+    groups, start = [], 0
+    for end in range(1, len(durations) + 1):
+        size = end + 1 - start
+        full = end < len(durations) and (
+            size > settings.utterances or durations[start : end + 1].max() * size > settings.seconds
+        )
+        if full or end == len(durations):
+            groups.append(slice(start, end))
+            start = end
+    # A last batch of a few utterances would be noise: share the last two evenly.
+    if len(groups) > 1 and groups[-1].stop - groups[-1].start < (groups[-2].stop - groups[-2].start) // 2:
+        first, last = groups[-2].start, groups[-1].stop
+        middle = (first + last) // 2
+        groups[-2:] = [slice(first, middle), slice(middle, last)]
+    return groups
+
+
+class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
+    """Items to stacked, masked frames."""
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        frontend: FrontEnd,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        *,
+        source: FrameSource | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Frames come from ``source`` (a feature store), or are computed from the audio when it is None."""
+        self.utterances = utterances
+        self.frontend = frontend
+        self.augmentation = augmentation
+        self.source = source
+        self.seed = seed
+
+    def __getitem__(self, item: Item) -> tuple[Utterance, NDArray[np.float32], str | None]:
+        """The utterance, its frames (T', D) and, where the audio cannot be read, why."""
+        utterance = self.utterances[item.index]
+        try:
+            frames = self._frames(utterance, item)
+        except AudioError as error:
+            # The batch keeps its size; without labels the utterance takes part in no loss.
+            silent = np.zeros((1, self.frontend.dimension), np.float32)
+            return Utterance(utterance.name, utterance.cut, 0.0), silent, str(error)
+        if self.augmentation.probability:
+            random = np.random.default_rng([self.seed, item.epoch, item.index, round(item.speed * 1000)])
+            frames = mask(frames, self.augmentation, random)
+        return utterance, stack(frames, self.frontend.stack), None
+
+    def _frames(self, utterance: Utterance, item: Item) -> NDArray[np.float32]:
+        if self.source is not None:
+            return self.source(item.index, item.speed).astype(np.float32)
+        waveform = load_waveform(utterance.cut, self.frontend.sampling_rate)
+        return extract(change_speed(waveform, item.speed), self.frontend)
+
+
+def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) -> tuple[Batch, list[str]]:
+    """Pad to one batch; also returns what could not be read."""
+    utterances = [utterance for utterance, _, _ in items]
+    lengths = [len(frames) for _, frames, _ in items]
+    padded = torch.zeros(len(items), max(lengths), items[0][1].shape[1])
+    for row, (_, frames, _) in zip(padded, items, strict=True):
+        row[: len(frames)] = torch.from_numpy(frames)
+    unknown = (float("nan"),) * 3
+    batch = Batch(
+        names=[u.name for u in utterances],
+        frames=padded,
+        lengths=torch.tensor(lengths),
+        texts=[u.text for u in utterances],
+        sentiment=torch.tensor([u.sentiment or unknown for u in utterances]),
+        ratings=torch.tensor([u.ratings for u in utterances]),
+        seconds=sum(u.seconds for u in utterances),
+    )
+    return batch, [failure for _, _, failure in items if failure]
+
+
+def load_batches(
+    dataset: SpeechDataset, batches: Sequence[Sequence[Item]], workers: int = 0
+) -> Iterator[tuple[Batch, list[str]]]:
+    """Load batches in order, with worker processes if asked to."""
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)
+
+
+def plain_batches(seconds: Sequence[float], settings: Batches) -> list[list[Item]]:
+    """Every utterance once at its own speed, sorted by duration: for evaluation."""
+    order = np.argsort(np.asarray(seconds), kind="stable")
+    groups = _pack(np.asarray(seconds, float)[order], settings)
+    return [[Item(0, int(i), 1.0) for i in order[group]] for group in groups]

@@ -1,0 +1,160 @@
+"""What a training needs to know of each cut."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sa2sr.config import DIMENSIONS, FrontEnd, Scale, Settings, validate
+from sa2sr.cuts import Cut, custom_fields, read_cuts
+from sa2sr.errors import CorpusError, RecipeError
+from sa2sr.speech.text import normalise_text
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A cut, and its labels in the form that the objectives read."""
+
+    name: str
+    cut: Cut
+    seconds: float
+    text: str | None = None  # in the alphabet of the recogniser
+    sentiment: tuple[float, ...] | None = None  # probabilities of negative, neutral, positive
+    ratings: tuple[float, ...] = (math.nan,) * len(DIMENSIONS)  # NaN where unknown
+    scale: Scale | None = None
+    speaker: str | None = None
+    gender: str | None = None
+
+
+@dataclass(frozen=True)
+class UtteranceSet:
+    """The utterances of one or more manifests, and how many were left out, by reason."""
+
+    utterances: list[Utterance]
+    left_out: Counter[str]
+    scale: Scale | None
+
+    @property
+    def hours(self) -> float:
+        """Duration of all utterances."""
+        return sum(u.seconds for u in self.utterances) / 3600
+
+
+def read_utterances(paths: Sequence[str | Path]) -> UtteranceSet:
+    """Read manifests.
+
+    Raises:
+        CorpusError: if there is nothing in them, or their ratings are on different scales
+    """
+    cuts = (cut for path in paths for cut in read_cuts(path))
+    utterances, left_out, seen = [], Counter[str](), set[str]()
+    for cut in cuts:
+        if cut.id in seen:
+            left_out["id occurs twice"] += 1
+            continue
+        seen.add(cut.id)
+        utterances.append(_utterance(cut))
+    where = ", ".join(map(str, paths))
+    if not utterances:
+        raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
+    return UtteranceSet(utterances, left_out, _common_scale(utterances, where))
+
+
+class Task(Protocol):
+    """What an objective says of an utterance."""
+
+    def has_label(self, utterance: Utterance) -> bool:
+        """Whether the task can learn from it."""
+
+    def fits(self, utterance: Utterance, steps: int) -> bool:
+        """Whether its label can be learnt from that many stacked frames."""
+
+
+def usable(
+    data: UtteranceSet,
+    frontend: FrontEnd,
+    tasks: Mapping[str, Task],
+    *,
+    shortest: float,
+    longest: float,
+    fastest: float = 1.0,
+) -> UtteranceSet:
+    """The utterances that can be trained on: those with a label for at least one task, and that fit all tasks.
+
+    Args:
+        data: the utterances
+        frontend: for the number of frames
+        tasks: by name
+        shortest: in seconds
+        longest: in seconds
+        fastest: the highest factor of speed perturbation
+    """
+
+    def objection(utterance: Utterance) -> str | None:
+        if utterance.seconds < shortest:
+            return f"shorter than {shortest:g} s"
+        if utterance.seconds > longest:
+            return f"longer than {longest:g} s"
+        if not any(task.has_label(utterance) for task in tasks.values()):
+            return "no label for " + " or ".join(tasks)
+        steps = math.floor(utterance.seconds / fastest * 1000 / frontend.step_ms / frontend.stack)
+        return next(
+            (f"too short for its {name} label" for name, t in tasks.items() if not t.fits(utterance, steps)), None
+        )
+
+    kept, left_out = [], data.left_out.copy()
+    for utterance in data.utterances:
+        if reason := objection(utterance):
+            left_out[reason] += 1
+        else:
+            kept.append(utterance)
+    if not kept:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in left_out.most_common())
+        raise CorpusError(f"none of {len(data.utterances)} utterances can be used: {reasons}")
+    return UtteranceSet(kept, left_out, data.scale)
+
+
+def _utterance(cut: Cut) -> Utterance:
+    supervision = cut.supervisions[0] if cut.supervisions else None
+    custom = custom_fields(cut)
+    ratings = tuple(_number(custom.get(name)) for name in DIMENSIONS)
+    scale = None
+    if any(map(math.isfinite, ratings)):
+        try:
+            scale = validate(Scale, custom.get("scale", {}), f"cut {cut.id}, scale")
+        except RecipeError as error:
+            raise CorpusError(str(error)) from None
+    return Utterance(
+        name=cut.id,
+        cut=cut,
+        seconds=cut.duration,
+        text=normalise_text(supervision.text) if supervision is not None and supervision.text else None,
+        sentiment=_probabilities(custom.get("sentiment"), cut.id),
+        ratings=ratings,
+        scale=scale,
+        speaker=supervision.speaker if supervision is not None else None,
+        gender=supervision.gender if supervision is not None else None,
+    )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def _probabilities(value: Any, name: str) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = tuple(map(_number, value)) if isinstance(value, list | tuple) else ()
+    if len(numbers) != 3 or not all(0 <= n <= 1 for n in numbers):
+        raise CorpusError(f"cut {name}: sentiment must be three probabilities, not {value!r}")
+    return numbers
+
+
+def _common_scale(utterances: Sequence[Utterance], where: str) -> Scale | None:
+    scales: dict[Settings, str] = {u.scale: u.name for u in utterances if u.scale is not None}
+    if len(scales) > 1:
+        (one, first), (other, second) = list(scales.items())[:2]
+        raise CorpusError(f"{where}: ratings on different scales: {first} has {one}, {second} has {other}")
+    return next(iter(scales), None)  # type: ignore[arg-type]

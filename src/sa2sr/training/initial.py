@@ -1,0 +1,77 @@
+"""The model that a training begins with."""
+
+from pathlib import Path
+
+import torch
+
+from sa2sr.config import ModelSettings, Objectives, Recipe, Settings, Stage
+from sa2sr.errors import ModelError
+from sa2sr.network.model import SpeechModel, load_model
+from sa2sr.training.data import StageData
+
+
+def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str | Path | None) -> SpeechModel:
+    """Random weights, or those of an earlier model as far as it has them.
+
+    The heads of an earlier model that this stage does not train stay in the model (with weight 0), so that it can
+    still transcribe and tell sentiment.
+    """
+    earlier = load_model(_model_folder(start_from)) if start_from is not None else None
+    wanted: dict[str, Settings] = dict(stage.objectives.active())
+    if earlier is not None:
+        _check_same(earlier.settings, recipe, str(start_from))
+        kept = earlier.settings.objectives.active().items()
+        wanted = {name: value.model_copy(update={"weight": 0.0}) for name, value in kept if name not in wanted} | wanted
+    elif stage.freeze_encoder:
+        raise ModelError("the recipe freezes the encoder: name a pre-trained model with --encoder")
+    settings = ModelSettings(
+        name=recipe.name,
+        frontend=recipe.frontend,
+        encoder=recipe.encoder,
+        objectives=Objectives.model_validate(wanted),
+        scale=data.train_set.scale if "emotion" in wanted else None,
+    )
+    model = SpeechModel(settings)
+    if earlier is not None:
+        _copy_matching(earlier, model)
+    if "emotion" in stage.objectives.active():
+        model.emotion.fit_ratings(torch.tensor([u.ratings for u in data.train.utterances]))
+    if stage.freeze_encoder:
+        model.freeze_encoder()
+    return model
+
+
+def _model_folder(path: str | Path) -> Path:
+    """A run folder stands for the model in it."""
+    inside = Path(path) / "model"
+    return inside if inside.is_dir() else Path(path)
+
+
+def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:
+    for part in ("frontend", "encoder"):
+        there, here = getattr(earlier, part), getattr(recipe, part)
+        for name in type(here).model_fields:
+            if getattr(there, name, None) != getattr(here, name):
+                raise ModelError(
+                    f"{source}: was trained with {part}.{name} = {getattr(there, name, None)}, "
+                    f"but the recipe '{recipe.name}' has {getattr(here, name)}; they must be the same"
+                )
+
+
+def _copy_matching(earlier: SpeechModel, model: SpeechModel) -> None:
+    """Encoder and equal heads; a head of the same name but another shape starts anew."""
+    ours = model.state_dict()
+    theirs = earlier.state_dict()
+    heads = {name.split(".")[1] for name in theirs if name.startswith("objectives.")}
+    fitting = {
+        head
+        for head in heads
+        if all(
+            name in ours and ours[name].shape == tensor.shape
+            for name, tensor in theirs.items()
+            if name.startswith(f"objectives.{head}.")
+        )
+    }
+    model.load_state_dict(
+        ours | {n: t for n, t in theirs.items() if n.startswith("encoder.") or n.split(".")[1] in fitting}
+    )

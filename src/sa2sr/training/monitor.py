@@ -1,0 +1,111 @@
+"""What a person sees of a training: a progress bar, a line an epoch, TensorBoard if asked for."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from sa2sr.config import Stage
+from sa2sr.errors import UserError
+from sa2sr.training.checkpoint import Position
+from sa2sr.training.data import StageData
+from sa2sr.training.run import RunFolder
+
+
+class Monitor:
+    """Reports a training to the terminal; ``quiet`` on all but the main process."""
+
+    def __init__(self, folder: RunFolder, data: StageData, stage: Stage, *, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.stage = stage
+        columns = (
+            TextColumn("epoch {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
+        self.task: TaskID | None = None
+        self.failed: set[str] = set()
+        self.board = _board(folder) if stage.tensorboard and not quiet else None
+        for name, part in (("train", data.train_set), ("dev", data.dev_set)):
+            left_out = ", ".join(f"{count} {reason}" for reason, count in part.left_out.most_common())
+            self.console.print(
+                f"{name}: {len(part.utterances):,} utterances, {part.hours:.2f} h"
+                + (f"; left out: {left_out}" if left_out else ""),
+                highlight=False,
+            )
+
+    def __enter__(self) -> "Monitor":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+
+    def begin_epoch(self, position: Position, batches: int) -> None:
+        """A new bar."""
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.task = self.bar.add_task(str(position.epoch + 1), total=batches, completed=position.batch, status="")
+        self._began, self._heard_before = time.monotonic(), position.epoch_sums.get("speech_seconds", 0.0)
+
+    def advance(self, position: Position) -> None:
+        """A step is done."""
+        if self.task is None or self.bar.disable:
+            return
+        losses = " ".join(f"{name} {value:.3f}" for name, value in position.mean_losses().items())
+        heard = position.epoch_sums["speech_seconds"] - self._heard_before
+        speed = heard / max(time.monotonic() - self._began, 1e-6)
+        self.bar.update(self.task, completed=position.batch, status=f"{losses}  {speed / 3600:.3f} h/s ({speed:.0f}x)")
+
+    def failures(self, messages: Sequence[str]) -> None:
+        """Audio that cannot be read is named once."""
+        for message in messages:
+            if message not in self.failed:
+                self.failed.add(message)
+                self.console.print(f"left out: {message}", style="yellow", highlight=False, markup=False)
+
+    def end_epoch(
+        self, position: Position, dev: dict[str, float], criterion: float, improved: bool, rates: Sequence[float]
+    ) -> dict[str, Any]:
+        """Print the epoch and return its line of the history."""
+        train = position.mean_losses()
+        heard = position.epoch_sums.get("speech_seconds", 0.0)
+        entry = {
+            "epoch": position.epoch,
+            "step": position.step,
+            "seconds": round(position.seconds, 1),
+            "speech_hours": round(heard / 3600, 4),
+            "rates": list(rates),
+            "train": {f"{name}_loss": value for name, value in train.items()},
+            "dev": dev,
+            "criterion": criterion,
+            "best": improved,
+        }
+        shown = {key: value for key, value in dev.items() if not key.endswith("_loss")}
+        parts = [f"{name} loss {value:.3f} / {dev[f'{name}_loss']:.3f}" for name, value in train.items()]
+        parts += [f"{name} {value:.3f}" for name, value in shown.items()]
+        mark = "  [green]best[/]" if improved else ""
+        minutes = position.seconds / 60
+        self.console.print(f"epoch {position.epoch + 1}  {'  '.join(parts)}  {minutes:.1f} min{mark}", highlight=False)
+        if self.board is not None:
+            for group, values in (("train", entry["train"]), ("dev", dev)):
+                for name, value in values.items():  # type: ignore[attr-defined]
+                    self.board.add_scalar(f"{group}/{name}", value, position.epoch)
+            self.board.add_scalar("criterion", criterion, position.epoch)
+            self.board.flush()
+        return entry
+
+
+def _board(folder: RunFolder) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError('tensorboard: true needs the extra: pip install "sa2sr[tensorboard]"') from None
+    return SummaryWriter(str(folder.path / "tensorboard"))  # type: ignore[no-untyped-call]

@@ -1,0 +1,47 @@
+"""The optimiser, its learning rate, and the precision of the arithmetic."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from sa2sr.config import Optimiser
+from sa2sr.network.model import SpeechModel
+
+
+def make_optimiser(model: SpeechModel, settings: Optimiser) -> torch.optim.Optimizer:
+    """Adam or AdamW over what is trainable; the encoder is a group of its own, with its own rate if there is one."""
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+    others = [p for p in model.objectives.parameters() if p.requires_grad]
+    rates = (settings.encoder_rate or settings.rate, settings.rate)
+    groups = [
+        {"params": parameters, "lr": rate, "full_rate": rate}
+        for parameters, rate in zip((encoder, others), rates, strict=True)
+        if parameters
+    ]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.kind]
+    return kind(groups, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
+
+
+def learning_rate_scale(step: int, planned_steps: int, settings: Optimiser) -> float:
+    """Factor of the full rate at a step (from 0): a linear warm-up, then constant, or a half cosine down to 0."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(1, planned_steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def resolve_precision(wanted: str) -> str:
+    """The name that accelerate gives a precision; ``auto`` is bf16 where the hardware computes in it."""
+    if wanted == "auto":
+        wanted = "bf16" if _has_bf16() else "fp32"
+    return {"bf16": "bf16", "fp32": "no"}[wanted]
+
+
+def _has_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8", errors="replace")

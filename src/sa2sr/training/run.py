@@ -1,0 +1,150 @@
+"""The run folder: what was asked for, what happened, and where to go on.
+
+::
+
+    RUN/recipe.yaml             the resolved recipe
+    RUN/environment.json        versions, commit, device, threads
+    RUN/history.jsonl           one line an epoch
+    RUN/checkpoint.safetensors  to resume from
+    RUN/metrics.json            of the best epoch, when finished
+    RUN/model/                  the best epoch's model
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sa2sr.config import Recipe, load_recipe, to_yaml
+from sa2sr.errors import RecipeError
+from sa2sr.files import write_json, write_text
+
+# May differ between a training and its continuation: they say how long or where, not what.
+_FREE_KEYS = ("max_epochs", "patience", "checkpoint_seconds", "tensorboard", "features")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and what is kept in them."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """To resume from."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def history_file(self) -> Path:
+        """One JSON object a line and epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The best epoch's model folder."""
+        return self.path / "model"
+
+    def begin(self, recipe: Recipe, stage: str) -> None:
+        """Write what was asked for, or check that a run that goes on was asked for the same.
+
+        Raises:
+            RecipeError: naming the first key that differs
+        """
+        if self.checkpoint.exists() and self.recipe_file.exists():
+            before = _comparable(load_recipe(self.recipe_file))
+            if difference := _first_difference(before, _comparable(recipe)):
+                raise RecipeError(
+                    f"{self.path}: holds a run of another recipe ({difference}); choose another --out, or remove it"
+                )
+        write_text(self.recipe_file, to_yaml(recipe))
+        write_json(self.path / "environment.json", {"stage": stage} | environment())
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs so far."""
+        if not self.history_file.exists():
+            return []
+        return [json.loads(line) for line in self.history_file.read_text(encoding="utf-8").splitlines()]
+
+    def keep_history(self, lines: int) -> None:
+        """Drop what was written after the checkpoint that a run goes on from."""
+        if self.history_file.exists():
+            kept = self.history_file.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+            write_text(self.history_file, "".join(kept))
+
+    def add_history(self, entry: dict[str, Any]) -> None:
+        """Append an epoch."""
+        with self.history_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write the metrics of the best epoch."""
+        write_json(self.path / "metrics.json", metrics)
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on, beside recipe and data."""
+    packages = ("sa2sr", "torch", "numpy", "accelerate", "lhotse", "soundfile", "soxr")
+    return {
+        "command": " ".join(sys.argv[:1] and [Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """A digest of the utterances that a run trains on."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json")
+    for stage in ("pretraining", "finetuning"):
+        for key in _FREE_KEYS:
+            (values[stage] or {}).pop(key, None)
+    return values
+
+
+def _first_difference(before: Any, now: Any, path: str = "") -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(k for k in now if k not in before)]:
+            if found := _first_difference(before.get(key), now.get(key), f"{path}.{key}".lstrip(".")):
+                return found
+        return None
+    return None if before == now else f"{path}: {before} there, {now} now"

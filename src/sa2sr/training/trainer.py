@@ -1,0 +1,195 @@
+"""The training loop, the same for pre-training and fine-tuning: the stages differ by their objectives."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sa2sr.config import Recipe, Stage
+from sa2sr.errors import UserError
+from sa2sr.network.model import save_model
+from sa2sr.speech.batches import Batch, Item, load_batches
+from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from sa2sr.training.data import load_stage_data
+from sa2sr.training.evaluation import score_dataset
+from sa2sr.training.initial import initial_model
+from sa2sr.training.monitor import Monitor
+from sa2sr.training.optimisation import learning_rate_scale, make_optimiser, resolve_precision
+from sa2sr.training.run import RunFolder, fingerprint
+
+
+def train(recipe: Recipe, stage: str, out: str | Path, start_from: str | Path | None = None) -> RunFolder:
+    """Train a stage of a recipe, or go on with a training that was interrupted.
+
+    Args:
+        recipe: what to train
+        stage: ``"pretraining"`` or ``"finetuning"``
+        out: the run folder; if it holds an interrupted run of the same recipe, that run goes on
+        start_from: a model folder or run folder whose encoder is the beginning; random weights by default
+
+    Raises:
+        UserError: if recipe, data and folder do not fit, or the loss is not finite
+    """
+    return Trainer(recipe, stage, RunFolder(Path(out)), start_from).run()
+
+
+class Trainer:
+    """A training in progress: model, data, optimiser and where it stands."""
+
+    def __init__(self, recipe: Recipe, stage_name: str, folder: RunFolder, start_from: str | Path | None) -> None:
+        stage: Stage | None = getattr(recipe, stage_name)
+        if stage is None:
+            raise UserError(f"recipe '{recipe.name}' has no {stage_name} stage")
+        self.recipe, self.stage_name, self.stage, self.folder = recipe, stage_name, stage, folder
+        self.accelerator = Accelerator(mixed_precision=resolve_precision(stage.precision))
+        self.is_main = self.accelerator.is_main_process
+        if self.is_main:
+            folder.begin(recipe, stage_name)
+        self.accelerator.wait_for_everyone()
+
+        self.data = load_stage_data(stage, recipe.frontend, recipe.seed, self.accelerator)
+        self.plan = self.data.training_plan(stage, recipe.seed)
+        first_epoch = self.plan.epoch(0)
+        self._check_batches(first_epoch)
+        self.planned_steps = stage.max_epochs * math.ceil(len(first_epoch) / stage.optimiser.accumulate)
+
+        torch.manual_seed(recipe.seed)
+        self.model = initial_model(recipe, stage, self.data, start_from)
+        optimiser = make_optimiser(self.model, stage.optimiser)
+        utterances = (*self.data.train.utterances, *self.data.dev.utterances)
+        self.fingerprint = fingerprint(utterance.name for utterance in utterances)
+        self.position = Position()
+        if folder.checkpoint.exists():
+            self.position = load_checkpoint(folder.checkpoint, self.model, optimiser, self.fingerprint)
+        if self.is_main:
+            folder.keep_history(self.position.history_lines)
+        self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
+        self.monitor = Monitor(folder, self.data, stage, quiet=not self.is_main)
+
+    def run(self) -> RunFolder:
+        """Train until the criterion stops improving or the last epoch is over; write the best epoch's metrics."""
+        with self.monitor:
+            while not self._is_over():
+                self._train_epoch()
+                self._end_epoch()
+        if self.is_main:
+            self.folder.finish(self.folder.history()[self.position.best_epoch])
+        self.accelerator.wait_for_everyone()
+        return self.folder
+
+    def _is_over(self) -> bool:
+        epochs_without_improvement = self.position.epoch - 1 - self.position.best_epoch
+        return self.position.epoch >= self.stage.max_epochs or epochs_without_improvement >= self.stage.patience
+
+    def _train_epoch(self) -> None:
+        position = self.position
+        batches = self.plan.epoch(position.epoch)
+        self.monitor.begin_epoch(position, len(batches))
+        self.wrapped.train()
+        last_save = last_step = time.monotonic()
+        for group in self._groups_of_batches(batches[position.batch :]):
+            self._step(group)
+            now = time.monotonic()
+            position.batch, position.step = position.batch + len(group), position.step + 1
+            position.seconds, last_step = position.seconds + now - last_step, now
+            self.monitor.advance(position)
+            if now - last_save > self.stage.checkpoint_seconds and position.batch < len(batches):
+                self._save()
+                last_save = now
+
+    def _groups_of_batches(self, batches: Sequence[Sequence[Item]]) -> Iterator[list[Batch]]:
+        """This process's part of the batches, as many at a time as make a step of the optimiser."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        own = [batch[rank::processes] for batch in batches]
+        # A store is read faster than a worker process could hand its frames over; decoding is not.
+        workers = 0 if self.data.train.source is not None else self.stage.features.workers or 0
+        group: list[Batch] = []
+        for number, (batch, failures) in enumerate(load_batches(self.data.train, own, workers), start=1):
+            self.monitor.failures(failures)
+            group.append(batch)
+            if len(group) == self.stage.optimiser.accumulate or number == len(own):
+                yield group
+                group = []
+
+    def _step(self, group: Sequence[Batch]) -> None:
+        """One step of the optimiser, over a group of batches."""
+        self._seed_step()
+        scale = learning_rate_scale(self.position.step, self.planned_steps, self.stage.optimiser)
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = parameters["full_rate"] * scale
+        for number, batch in enumerate(group, start=1):
+            with nullcontext() if number == len(group) else self.accelerator.no_sync(self.wrapped):
+                losses = self.wrapped(batch.to(self.accelerator.device))
+                total = self._weighted_sum(losses) / len(group)
+                self._check_finite(total, losses, batch)
+                self.accelerator.backward(total)
+            self._count(losses, batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.optimiser.clip or math.inf)
+        self._check_finite(norm, {"norm of the gradient": norm}, *group)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def _seed_step(self) -> None:
+        """What is random in a step depends on its number alone, so that a run that goes on draws what it would have."""
+        state = np.random.SeedSequence([self.recipe.seed, self.position.step, self.accelerator.process_index])
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = self.stage.objectives.active()
+        return torch.stack([weights[name].weight * loss for name, loss in losses.items()]).sum()
+
+    def _check_finite(self, value: Tensor, parts: dict[str, Tensor], *batches: Batch) -> None:
+        if torch.isfinite(value):
+            return
+        found = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
+        names = ", ".join(name for batch in batches for name in batch.names)
+        raise UserError(
+            f"{self.folder.path}: step {self.position.step}: the loss is not finite ({found}); utterances of the batch: "
+            f"{names}. Look at these first; a lower {self.stage_name}.optimiser.rate or a clip may help"
+        )
+
+    def _count(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        """Add to the sums of the epoch, over all processes."""
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        seconds = torch.tensor(batch.seconds, device=values.device)
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "mean")
+            seconds = self.accelerator.reduce(seconds, "sum")
+        self.position.add(batches=1, speech_seconds=float(seconds), **dict(zip(losses, values.tolist(), strict=True)))
+
+    def _end_epoch(self) -> None:
+        """Evaluate, keep the model if it is the best so far, and write what happened."""
+        began, position = time.monotonic(), self.position
+        dev = score_dataset(self.model, self.data.dev, self.data.dev_batches(self.stage), self.accelerator)
+        criteria = [task.criterion for task in self.model.trained_tasks().values()]
+        criterion = sum(each.sign * dev[each.metric] for each in criteria)
+        position.seconds += time.monotonic() - began
+        improved = criterion < position.best
+        if improved:
+            position.best, position.best_epoch = criterion, position.epoch
+        rates = [parameters["lr"] for parameters in self.optimiser.param_groups]
+        entry = self.monitor.end_epoch(position, dev, criterion, improved, rates)
+        position.begin_next_epoch()
+        if self.is_main:
+            self.folder.add_history(entry)
+            if improved:
+                save_model(self.model, self.folder.model)
+        self._save()
+
+    def _save(self) -> None:
+        if self.is_main:
+            save_checkpoint(self.folder.checkpoint, self.model, self.optimiser, self.position, self.fingerprint)
+
+    def _check_batches(self, batches: Sequence[Sequence[Item]]) -> None:
+        smallest = min(map(len, batches))
+        if smallest < self.accelerator.num_processes:
+            raise UserError(
+                f"{self.accelerator.num_processes} processes cannot share a batch of {smallest} utterances; "
+                f"raise {self.stage_name}.batches.seconds (now {self.stage.batches.seconds:g}) or add data"
+            )
