@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,6 +114,69 @@ def label(
     for report in label_cuts(manifests, out, teacher_from_name(teacher, batch_size=batch_size, labels=names)):
         counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
         typer.echo(f"{report.output}: {counts}; {report.unlabelled:,} without a transcript")
+
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a shipped one: sa2sr, asr, scratch, ...")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or pretraining.max_epochs=3."),
+]
+RunOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder; an interrupted run in it goes on.")]
+
+
+def _train(
+    stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None], **options: Any
+) -> None:
+    from sa2sr.config import load_recipe
+
+    given = [f"{stage}.{name}={[str(path) for path in paths]}" for name, paths in sets.items() if paths]
+    resolved = load_recipe(recipe, [*given, *(changes or [])])
+
+    from sa2sr.training.trainer import train
+
+    folder = train(resolved, stage, **options)
+    typer.echo(f"model: {folder.model}")
+
+
+@app.command()
+def pretrain(
+    recipe: RecipeArgument,
+    changes: OverridesArgument = None,
+    *,
+    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
+    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    out: RunOption,
+) -> None:
+    """Pre-train an encoder to transcribe and, with [bold]sa2sr[/], to tell the sentiment of what is said.
+
+    Started again with the same command, an interrupted run goes on where it stopped.
+
+    Example: sa2sr pretrain sa2sr --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/sa2sr seed=1
+    """
+    _train("pretraining", recipe, changes, {"train": train, "dev": dev}, out=out)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeArgument,
+    changes: OverridesArgument = None,
+    *,
+    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
+    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pre-trained run or model folder; without it the encoder starts at random.")
+    ] = None,
+    out: RunOption,
+) -> None:
+    """Train a model to predict activation, valence and dominance, from a pre-trained encoder or from none.
+
+    Started again with the same command, an interrupted run goes on where it stopped.
+
+    Example: sa2sr finetune sa2sr --encoder runs/sa2sr --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/avd
+    """
+    _train("finetuning", recipe, changes, {"train": train, "dev": dev}, out=out, start_from=encoder)
 
 
 def main() -> None:
