@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2sr.config import validate
-from sa2sr.corpora import kaldi, librispeech, ravdess
+from sa2sr.corpora import crema_d, iemocap, kaldi, librispeech, msp_podcast, ravdess, table
 from sa2sr.corpora.corpus import Corpus
 from sa2sr.errors import CorpusError, RecipeError
 
 if TYPE_CHECKING:
     from sa2sr.corpora.report import Report
 
-CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in (librispeech, ravdess, kaldi)}
+_MODULES = (librispeech, msp_podcast, iemocap, ravdess, crema_d, kaldi, table)
+CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}
 
 
 def find(name: str) -> Corpus:

@@ -1,7 +1,9 @@
-"""The options of the corpora, as words of a command line."""
+"""The options of the corpora, as words of a command line, and the values that several of them take."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
+from sa2sr.config import Scale
 from sa2sr.corpora.corpus import Corpus
 from sa2sr.errors import CorpusError
 
@@ -43,6 +45,46 @@ def describe(corpora: Sequence[Corpus]) -> str:
             default = "" if field.default in (None, False) else f" [{field.default}]"
             lines.append(f"    {_flag(name):<20} {field.description}{default}")
     return "\n".join(lines)
+
+
+def parse_numbers(text: str, option: str) -> set[int]:
+    """The numbers of ``17-20`` or ``3,7,9`` or both; none for an empty text.
+
+    Raises:
+        CorpusError: naming ``option``, if the text is something else
+    """
+    numbers: set[int] = set()
+    for part in filter(None, text.replace(" ", "").split(",")):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
+        if found is None:
+            raise CorpusError(f"{option} is '{text}', but must be numbers and ranges such as 17-20 or 3,7,9")
+        numbers.update(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return numbers
+
+
+def held_out(dev: str, test: str, what: str) -> Callable[[int], str]:
+    """From the numbers that are held out for dev and test to a function number -> split.
+
+    Raises:
+        CorpusError: if a number is in both
+    """
+    dev_numbers, test_numbers = parse_numbers(dev, f"dev_{what}"), parse_numbers(test, f"test_{what}")
+    if both := sorted(dev_numbers & test_numbers):
+        raise CorpusError(f"dev_{what} and test_{what} share {', '.join(map(str, both))}")
+    return lambda number: "dev" if number in dev_numbers else "test" if number in test_numbers else "train"
+
+
+def parse_scale(text: str) -> Scale:
+    """``1-7``, ``-1-1`` or ``-1:1`` as a scale.
+
+    Raises:
+        CorpusError: if it is not two numbers, the lower one first
+    """
+    number = r"([+-]?\d+(?:\.\d+)?)"
+    found = re.fullmatch(rf"{number}\s*[-:]\s*{number}", text.strip())
+    if found is None or not float(found[1]) < float(found[2]):
+        raise CorpusError(f"scale '{text}' is not low-high or low:high, such as 1-7, 0-1 or -1:1")
+    return Scale(name=text.strip(), low=float(found[1]), high=float(found[2]))
 
 
 def _flag(name: str) -> str:

@@ -1,0 +1,145 @@
+r"""Any corpus that is listed in a CSV, TSV or JSONL file with a column of audio files.
+
+All other columns are optional and recognised by their usual names, such as::
+
+    FileName,EmoAct,EmoVal,EmoDom,Speaker,Text,Split
+    clips/a.wav,2.2,4.0,2.6,anna,"Well, hello.",train
+
+    {"path": "call.wav", "start": 3.2, "end": 6.05, "arousal": 4.5, "split": "test"}
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from sa2sr.config import DIMENSIONS, Settings
+from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
+from sa2sr.corpora.options import parse_scale
+from sa2sr.corpora.scanning import AudioFinder
+from sa2sr.corpora.tables import find_column, read_table
+from sa2sr.errors import CorpusError
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_path", "audio", "audio_path", "audio_file", "audio_filepath", "wav"),
+    "id": ("id", "name", "utterance_id", "utt_id", "segment_id"),
+    "text": ("text", "transcript", "transcription", "sentence", "utterance"),
+    "speaker": ("speaker", "speaker_id", "spkr_id", "spk_id", "spk", "actor"),
+    "gender": ("gender", "sex"),
+    "emotion": ("emotion", "emo_class", "emotion_class", "category"),
+    "activation": ("activation", "arousal", "emo_act", "act", "aro", "A"),
+    "valence": ("valence", "emo_val", "val", "V"),
+    "dominance": ("dominance", "emo_dom", "dom", "D"),
+    "split": ("split", "split_set", "subset", "partition", "set"),
+    "start": ("start", "start_time", "begin", "offset"),
+    "end": ("end", "end_time", "stop"),
+}
+_GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
+_SPLITS = {"validation": "dev", "valid": "dev", "development": "dev", "training": "train"}
+_UNKNOWN = ("", "unknown", "nan", "none", "n/a")
+_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # 0 days 00:01:02.5, as pandas writes
+
+
+class Options(Settings):
+    """Where the table says what; a column is found by its usual names unless it is named here."""
+
+    audio_root: Path | None = Field(None, description="folder of relative paths; by default the table's")
+    scale: str = Field("1-7", description="of the ratings: low-high or low:high, such as 1-5 or -1:1")
+    encoding: str = Field("utf-8", description="of the table, such as latin-1")
+    language: str | None = Field(None, description="spoken, such as English")
+    path: str | None = Field(None, description="column of the audio files")
+    id: str | None = Field(None, description="column of unique names; by default path, start and end")
+    text: str | None = Field(None, description="column of the transcripts")
+    speaker: str | None = Field(None, description="column of the speakers")
+    gender: str | None = Field(None, description="column of their genders")
+    emotion: str | None = Field(None, description="column of the categories")
+    activation: str | None = Field(None, description="column of the activation ratings")
+    valence: str | None = Field(None, description="column of the valence ratings")
+    dominance: str | None = Field(None, description="column of the dominance ratings")
+    split: str | None = Field(None, description="column of the splits; without one, all is one split named 'all'")
+    start: str | None = Field(None, description="column of the start in the file, in seconds or h:mm:ss")
+    end: str | None = Field(None, description="column of the end in the file")
+
+
+def read(source: Path, options: Options) -> Iterator[Entry]:
+    """The utterances of a table."""
+    scale = parse_scale(options.scale)
+    try:
+        "".encode(options.encoding)
+    except LookupError:
+        raise CorpusError(f"encoding '{options.encoding}' is not known; utf-8 and latin-1 are, for example") from None
+    root = options.audio_root or source.absolute().parent
+    finder = AudioFinder()
+    problems: list[Problem] = []
+    columns: dict[str, str] = {}
+    named: frozenset[str] = frozenset()
+    for where, row in read_table(source, problems, options.encoding):
+        if row.keys() != named:  # once for CSV, whenever the keys change for JSONL
+            named = frozenset(row)
+            columns = _find_columns(source, list(row), options)
+        value = {role: row[column] for role, column in columns.items()}
+        path = value.get("path", "")
+        start, end = _seconds(value.get("start", "")), _seconds(value.get("end", ""))
+        if not path or "\0" in path:
+            yield Problem("no audio file in the row", where, f"column '{columns.get('path', 'path')}' is '{path}'")
+        elif isinstance(start, str) or isinstance(end, str):
+            yield Problem("start or end is not a time", where, f"'{start}' to '{end}'")
+        elif "split" in columns and not value["split"]:
+            yield Problem("no split in the row", where, f"column '{columns['split']}' is empty")
+        else:
+            segment = "" if start is None and end is None else f":{start or 0:g}-{'' if end is None else f'{end:g}'}"
+            split = value.get("split", "all").lower()
+            yield Utterance(
+                value.get("id") or path + segment,
+                _SPLITS.get(split, split),
+                finder.find(root / path, root / path.replace("\\", "/")),
+                text=value.get("text"),
+                speaker=_known(value.get("speaker")),
+                gender=_GENDERS.get(value.get("gender", "").lower()),
+                language=options.language,
+                emotion=_known(value.get("emotion")),
+                ratings={dimension: value[dimension] for dimension in DIMENSIONS if dimension in value},
+                scale=scale,
+                start=start or 0.0,
+                end=end,
+            )
+    yield from problems
+
+
+def _find_columns(source: Path, columns: list[str], options: Options) -> dict[str, str]:
+    """Role -> column, for the roles that the table has.
+
+    Raises:
+        CorpusError: if a column that the options name is not there, or none has the audio files
+    """
+    found: dict[str, str] = {}
+    for role, usual in COLUMNS.items():
+        wanted: str | None = getattr(options, role)
+        column = find_column(columns, usual if wanted is None else (wanted,))
+        if column is not None:
+            found[role] = column
+        elif wanted is not None or role == "path":
+            missing = f"column '{wanted}'" if wanted else "column of audio files (path, file, filename, ...)"
+            raise CorpusError(f"{source}: has no {missing}; it has {', '.join(columns)}; --{role} names another")
+    return found
+
+
+def _seconds(text: str) -> float | str | None:
+    """A time in seconds; none where there is none; the text itself if it is not a time."""
+    if text.lower() in (*_UNKNOWN, "nat"):
+        return None
+    if clock := _CLOCK.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _known(text: str | None) -> str | None:
+    return None if text is None or text.lower() in _UNKNOWN else text
+
+
+CORPUS = Corpus("table", "any CSV, TSV or JSONL file with a column of audio files", read, Options)
