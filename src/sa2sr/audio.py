@@ -18,6 +18,7 @@ from sa2sr.errors import AudioError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".aiff", ".aif", ".au", ".w64")
 MAX_CHANNELS = 256
+SAMPLING_RATES = (1_000, 1_000_000)  # Hz; beyond, a header is wrong, and resampling would blow a file up
 _LFS_POINTER = b"version https://git-lfs.github.com"
 _BLOCK_VALUES = 1 << 20  # samples of all channels that are decoded at a time
 # libsndfile's log of a header that promises more bytes than the file holds
@@ -72,6 +73,8 @@ def read(
     Raises:
         AudioError: if nothing can be decoded there
     """
+    if not math.isfinite(offset) or not (duration is None or 0 < duration < math.inf):
+        raise AudioError(path, f"cannot be read from {offset:g} s for {duration} s")
     with _open(path) as file:
         info = _checked_info(path, file)
         start = round(offset * info.sampling_rate)
@@ -143,8 +146,8 @@ def _open(path: str | Path) -> soundfile.SoundFile:
 
 
 def _checked_info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
-    if file.samplerate <= 0 or not math.isfinite(file.samplerate) or not 0 < file.channels <= MAX_CHANNELS:
-        raise AudioError(path, f"has {file.channels} channels at {file.samplerate} Hz")
+    if not SAMPLING_RATES[0] <= file.samplerate <= SAMPLING_RATES[1] or not 0 < file.channels <= MAX_CHANNELS:
+        raise AudioError(path, f"is not speech: {file.channels} channel(s) at {file.samplerate} Hz")
     if file.frames <= 0:
         raise AudioError(path, "holds no samples")
     for promised, found in _PROMISED_BYTES.findall(file.extra_info):

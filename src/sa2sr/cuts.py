@@ -13,6 +13,8 @@ Any lhotse corpus is therefore good for pre-training as it is.
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +31,8 @@ from sa2sr.errors import AudioError, CorpusError
 from sa2sr.files import atomic
 
 Cut: TypeAlias = MonoCut | MultiCut
+
+_LONGEST_LINE = 10_000_000  # characters
 
 
 def make_cut(
@@ -108,10 +112,13 @@ def read_cuts(path: str | Path) -> Iterator[Cut]:
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            while line := file.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise CorpusError(f"{path}, line {number}: is too long for a cut")
                 if line.strip():
                     yield _parse_cut(line, f"{path}, line {number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CorpusError(f"{path}: cannot be read after line {number} ({reason})") from None
 
@@ -165,10 +172,12 @@ def custom_fields(cut: Cut) -> dict[str, Any]:
 def _parse_cut(line: str, where: str) -> Cut:
     try:
         cut = deserialize_item(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        if not isinstance(cut, MonoCut | MultiCut) or cut.recording is None:
+            raise CorpusError(f"{where}: is a {type(cut).__name__}; a cut with a recording is needed")
+        if any(source.type == "command" for source in cut.recording.sources):
+            raise CorpusError(f"{where}: its audio is the output of a command, and a manifest must not run commands")
+        if not (0 <= cut.start < math.inf and 0 < cut.duration < math.inf):
+            raise CorpusError(f"{where}: begins at {cut.start} s and lasts {cut.duration} s")
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         raise CorpusError(f"{where}: is not a cut ({type(error).__name__}: {error})") from None
-    if not isinstance(cut, MonoCut | MultiCut) or cut.recording is None:
-        raise CorpusError(f"{where}: is a {type(cut).__name__}; a cut with a recording is needed")
-    if any(source.type == "command" for source in cut.recording.sources):
-        raise CorpusError(f"{where}: its audio is the output of a command, and a manifest must not run commands")
     return cut

@@ -48,6 +48,7 @@ def write_manifests(
     findings = inspect(sorted({utterance.audio for utterance in utterances}), decode=decode, jobs=jobs)
     splits = _make_cuts(utterances, findings, problems)
     problems.sort(key=lambda problem: (problem.lost, problem.reason, problem.item, problem.detail))
+    custom = [custom_fields(cut) for cuts in splits.values() for cut in cuts]
     report = Report(
         corpus.name,
         source,
@@ -55,6 +56,7 @@ def write_manifests(
         splits={split: _count(cuts) for split, cuts in splits.items()},
         problems=problems,
         options=options.model_dump(mode="json"),
+        scales=tuple(sorted({fields["scale"]["name"] for fields in custom if "scale" in fields})),
         verified=decode,
     )
     write_json(out / "report.json", report.to_dict())

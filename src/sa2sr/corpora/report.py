@@ -33,6 +33,7 @@ class Report:
         splits: the counts of each split
         problems: everything that was left out, in the order of names
         options: the corpus's own
+        scales: the names of the scales of the ratings
         verified: whether the audio was decoded, rather than its headers read
     """
 
@@ -42,6 +43,7 @@ class Report:
     splits: dict[str, SplitCounts]
     problems: list[Problem] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    scales: tuple[str, ...] = ()
     verified: bool = True
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -56,6 +58,7 @@ class Report:
             "source": str(self.source),
             "options": self.options,
             "verified": self.verified,
+            "scales": list(self.scales),
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
             "left_out": [{"lost": lost, "reason": reason, "count": n} for (lost, reason), n in self.counts().items()],
             "problems": [asdict(problem) for problem in self.problems],
@@ -77,6 +80,8 @@ class Report:
             first, *others = (f"{number:,}" for number in numbers)
             prepared.add_row(name, first, f"{split.hours:.2f}", *others)
         console.print(prepared)
+        if self.scales:
+            console.print(f"Ratings are on the scale {escape(', '.join(self.scales))}.")
         if not self.problems:
             console.print("Nothing was left out.")
             return
