@@ -174,7 +174,7 @@ def finetune(
 
     Started again with the same command, an interrupted run goes on where it stopped.
 
-    Example: sa2sr finetune sa2sr --encoder runs/sa2sr --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/avd
+    Example: sa2sr finetune sa2sr --encoder runs/sa2sr --train train.jsonl.gz --dev dev.jsonl.gz --out runs/emotion
     """
     _train("finetuning", recipe, changes, {"train": train, "dev": dev}, out=out, start_from=encoder)
 
