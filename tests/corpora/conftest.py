@@ -1,0 +1,48 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sa2sr.corpora.report import Report
+from sa2sr.cuts import Cut, read_cuts
+
+WriteSpeech = Callable[..., Path]
+
+
+@pytest.fixture
+def write_speech() -> WriteSpeech:
+    """``write_speech(path, seconds=0.2, channels=1, rate=16_000)`` writes noise in the format of the suffix."""
+
+    def write(path: Path, seconds: float = 0.2, channels: int = 1, rate: int = 16_000) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.random.default_rng(0).uniform(-0.3, 0.3, (round(seconds * rate), channels)).astype(np.float32)
+        kind = {".opus": {"format": "OGG", "subtype": "OPUS"}, ".mp3": {"format": "MP3"}}.get(path.suffix.lower(), {})
+        soundfile.write(path, samples, rate, **kind)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cuts_of() -> Callable[[Report], dict[str, dict[str, Cut]]]:
+    """The cuts that a report says were written: split -> name -> cut."""
+
+    def read(report: Report) -> dict[str, dict[str, Cut]]:
+        return {split: {cut.id: cut for cut in read_cuts(path)} for split, path in report.manifests.items()}
+
+    return read
+
+
+@pytest.fixture
+def reasons() -> Callable[[Report], dict[str, list[str]]]:
+    """Why items were left out: reason -> the items."""
+
+    def sort(report: Report) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for problem in report.problems:
+            found.setdefault(problem.reason, []).append(problem.item)
+        return found
+
+    return sort
