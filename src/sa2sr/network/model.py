@@ -1,21 +1,22 @@
 """The whole network, and the folder that it is saved in."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sa2sr.config import ModelSettings, read_yaml, to_yaml, validate
-from sa2sr.errors import ModelError, RecipeError
+from sa2sr.config import ModelSettings, to_yaml
+from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
 from sa2sr.network.encoder import BiLstmEncoder
+from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
 from sa2sr.network.objectives import OBJECTIVES, Emotion, Objective
-from sa2sr.speech.batches import Batch
 
-SETTINGS_FILE = "config.yaml"
-WEIGHTS_FILE = "model.safetensors"
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
 
 
 class SpeechModel(nn.Module):
@@ -52,7 +53,7 @@ class SpeechModel(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
             return self.encoder(frames, lengths)  # type: ignore[no-any-return]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: "Batch") -> dict[str, Tensor]:
         """The loss of each objective, unweighted."""
         states = self.states(batch.frames, batch.lengths)
         return {name: objective.loss(states, batch.lengths, batch) for name, objective in self.trained_tasks().items()}
@@ -91,21 +92,13 @@ def save_model(model: SpeechModel, folder: str | Path) -> None:
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SpeechModel:
-    """Load a model folder, in evaluation mode; nothing in it is executed or unpickled.
+    """Load a model folder, or the model of a run folder, in evaluation mode; nothing in it is executed or unpickled.
 
     Raises:
         ModelError: naming what is missing or does not fit
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: is not a model folder (it has {SETTINGS_FILE} and {WEIGHTS_FILE})")
-    for name in (SETTINGS_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder}: is not a model folder: {name} is missing")
-    try:
-        settings = validate(ModelSettings, read_yaml(folder / SETTINGS_FILE), str(folder / SETTINGS_FILE))
-    except RecipeError as error:
-        raise ModelError(str(error)) from None
+    folder = find_model(folder)
+    settings = read_settings(folder)
     # Without memory at first: a small file must not be able to claim a large network.
     with torch.device("meta"):
         model = SpeechModel(settings)

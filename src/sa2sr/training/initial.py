@@ -16,7 +16,7 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     The heads of an earlier model that this stage does not train stay in the model (with weight 0), so that it can
     still transcribe and tell sentiment.
     """
-    earlier = load_model(_model_folder(start_from)) if start_from is not None else None
+    earlier = load_model(start_from) if start_from is not None else None
     wanted: dict[str, Settings] = dict(stage.objectives.active())
     if earlier is not None:
         _check_same(earlier.settings, recipe, str(start_from))
@@ -39,12 +39,6 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     if stage.freeze_encoder:
         model.freeze_encoder()
     return model
-
-
-def _model_folder(path: str | Path) -> Path:
-    """A run folder stands for the model in it."""
-    inside = Path(path) / "model"
-    return inside if inside.is_dir() else Path(path)
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:

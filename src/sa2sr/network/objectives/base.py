@@ -3,12 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from sa2sr.speech.batches import Batch
-from sa2sr.speech.utterances import Utterance
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
+    from sa2sr.speech.utterances import Utterance
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class Objective(nn.Module):
 
     @staticmethod
     @abstractmethod
-    def has_label(utterance: Utterance) -> bool:
+    def has_label(utterance: "Utterance") -> bool:
         """Whether the utterance carries what this task learns from."""
 
     @staticmethod
-    def fits(utterance: Utterance, steps: int) -> bool:
+    def fits(utterance: "Utterance", steps: int) -> bool:
         """Whether the label can be learnt from ``steps`` stacked frames."""
         return True
 
     @abstractmethod
-    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Scalar loss over the batch of all processes; utterances without the needed label are left out.
 
         Args:
@@ -53,5 +54,5 @@ class Objective(nn.Module):
         """B predictions, in plain Python or numpy."""
 
     @abstractmethod
-    def score(self, predictions: Sequence[Any], utterances: Sequence[Utterance]) -> dict[str, float]:
+    def score(self, predictions: Sequence[Any], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """Metrics over a set; empty where no utterance has the needed label."""

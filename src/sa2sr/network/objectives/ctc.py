@@ -1,6 +1,7 @@
 """Transcription: a linear layer over characters and connectionist temporal classification (Graves et al., 2006)."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from sa2sr.config import ALPHABET, CtcSettings
 from sa2sr.metrics import error_rate
 from sa2sr.network.objectives.base import Criterion, Objective
 from sa2sr.network.parallel import mean_where
-from sa2sr.speech.batches import Batch
 from sa2sr.speech.text import ctc_steps
-from sa2sr.speech.utterances import Utterance
+
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
+    from sa2sr.speech.utterances import Utterance
 
 BLANK = 0
 _INDEX = {character: index for index, character in enumerate(ALPHABET, start=1)}
@@ -29,12 +32,12 @@ class Ctc(Objective):
         self.output = nn.Linear(dimension, 1 + len(ALPHABET))
 
     @staticmethod
-    def has_label(utterance: Utterance) -> bool:
+    def has_label(utterance: "Utterance") -> bool:
         """A transcript."""
         return utterance.text is not None
 
     @staticmethod
-    def fits(utterance: Utterance, steps: int) -> bool:
+    def fits(utterance: "Utterance", steps: int) -> bool:
         """CTC needs a frame a character, and one between two that are equal."""
         return utterance.text is None or ctc_steps(utterance.text) <= steps
 
@@ -42,7 +45,7 @@ class Ctc(Objective):
         """(B, T', H) -> (B, T', 29)."""
         return self.output(states)  # type: ignore[no-any-return]
 
-    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Negative log likelihood of the transcript, **summed** over the utterance, mean over the batch.
 
         The sum is what makes the paper's weight of 200 for the sentiment task balance the two.
@@ -64,7 +67,7 @@ class Ctc(Objective):
         """Greedy transcripts."""
         return greedy_decode(self.logits(states), lengths)
 
-    def score(self, predictions: Sequence[str], utterances: Sequence[Utterance]) -> dict[str, float]:
+    def score(self, predictions: Sequence[str], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CER and WER over the set: edits divided by reference length."""
         pairs = [(p, u.text) for p, u in zip(predictions, utterances, strict=True) if u.text]
         if not pairs:

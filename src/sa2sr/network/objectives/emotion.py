@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from sa2sr.metrics import ccc
 from sa2sr.network.encoder import valid_steps
 from sa2sr.network.objectives.base import Criterion, Objective
 from sa2sr.network.parallel import gather
-from sa2sr.speech.batches import Batch
-from sa2sr.speech.utterances import Utterance
+
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
+    from sa2sr.speech.utterances import Utterance
 
 
 class Emotion(Objective):
@@ -43,7 +46,7 @@ class Emotion(Objective):
         self.register_buffer("rating_spread", torch.ones(len(DIMENSIONS)))
 
     @staticmethod
-    def has_label(utterance: Utterance) -> bool:
+    def has_label(utterance: "Utterance") -> bool:
         """A rating of at least one dimension."""
         return any(map(math.isfinite, utterance.ratings))
 
@@ -68,7 +71,7 @@ class Emotion(Objective):
         mean, variance = moments(states, valid, dim=(1,))
         return self.output(torch.cat([mean, variance], -1)).float()  # type: ignore[no-any-return]
 
-    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Sum over the dimensions of 1 - CCC, from the statistics of the batch of all processes."""
         predictions = gather(self._standardised(states, lengths))
         truth = gather((batch.ratings - self.rating_mean) / self.rating_spread)
@@ -85,7 +88,7 @@ class Emotion(Objective):
         """Activation, valence and dominance of each utterance, (3,), on the scale of the ratings."""
         return list(self(states, lengths).float().cpu().numpy())
 
-    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence[Utterance]) -> dict[str, float]:
+    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CCC of each dimension (1/N statistics) and their mean."""
         truth = np.array([u.ratings for u in utterances])
         predicted = np.stack(list(predictions)) if len(predictions) else np.zeros((0, len(DIMENSIONS)))

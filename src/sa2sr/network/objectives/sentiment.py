@@ -1,6 +1,7 @@
 """Sentiment of what is said: a sequence summariser and a softmax over negative, neutral and positive."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from sa2sr.metrics import auc, recall
 from sa2sr.network.encoder import valid_steps
 from sa2sr.network.objectives.base import Criterion, Objective
 from sa2sr.network.parallel import mean_where
-from sa2sr.speech.batches import Batch
-from sa2sr.speech.utterances import Utterance
+
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
+    from sa2sr.speech.utterances import Utterance
 
 
 class Sentiment(Objective):
@@ -31,7 +34,7 @@ class Sentiment(Objective):
         self.output = nn.Linear(self.summariser.dimension, len(SENTIMENTS))
 
     @staticmethod
-    def has_label(utterance: Utterance) -> bool:
+    def has_label(utterance: "Utterance") -> bool:
         """The teacher's probabilities."""
         return utterance.sentiment is not None
 
@@ -39,7 +42,7 @@ class Sentiment(Objective):
         """(B, T', H) -> (B, 3)."""
         return self.output(self.dropout(self.summariser(states, lengths)))  # type: ignore[no-any-return]
 
-    def loss(self, states: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Cross entropy with the teacher's most probable class, mean over the batch."""
         known = batch.sentiment.isfinite().all(1)
         targets = torch.where(known[:, None], batch.sentiment, 1.0).argmax(1)
@@ -50,7 +53,7 @@ class Sentiment(Objective):
         """Probabilities of negative, neutral and positive."""
         return list(self.logits(states, lengths).float().softmax(-1).cpu().numpy())
 
-    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence[Utterance]) -> dict[str, float]:
+    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """Area under the ROC curve (one against the rest, macro), weighted and unweighted recall."""
         pairs = [(p, u.sentiment) for p, u in zip(predictions, utterances, strict=True) if u.sentiment is not None]
         if not pairs:
