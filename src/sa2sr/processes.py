@@ -22,7 +22,7 @@ def map_in_processes(
     *,
     killed: Callable[[Item], Result],
     jobs: int | None = None,
-    chunk: int = 32,
+    chunk: int = 100,
 ) -> Iterator[tuple[Item, Result]]:
     """Yield every item with its result, in the order in which they are ready.
 
@@ -33,12 +33,12 @@ def map_in_processes(
         function: of one item; a function of a module, since its name travels to the processes
         items: what is to be done
         killed: the result for an item whose process died, as at a crash of a C library
-        jobs: processes; by default one a processor. With 1, or items for one chunk only, no process is started and
+        jobs: processes; by default one a processor. With 1, or with fewer items than two chunks, none is started, and
             nothing shields this one
         chunk: items that a process takes at a time
     """
     chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    jobs = min(jobs or processors(), len(chunks))
+    jobs = min(jobs or processors(), len(items) // chunk)
     if jobs <= 1:
         yield from ((item, function(item)) for item in items)
         return
