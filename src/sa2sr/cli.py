@@ -179,6 +179,43 @@ def finetune(
     _train("finetuning", recipe, changes, {"train": train, "dev": dev}, out=out, start_from=encoder)
 
 
+@app.command()
+def split(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests of cuts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the parts.")],
+    parts: Annotated[str, typer.Option(help="Names and shares of the hours.")] = "train=0.8,dev=0.1,test=0.1",
+    seed: Annotated[int, typer.Option(help="Another seed, another division.")] = 0,
+) -> None:
+    """Divide manifests into parts that share no speaker.
+
+    Example: sa2sr split cuts/mine/all.jsonl.gz --parts train=0.9,dev=0.1 --out cuts/mine
+    """
+    from sa2sr.corpora.splitting import parse_shares, split_by_speaker
+
+    for name, cuts in split_by_speaker(manifests, out, parse_shares(parts), seed).items():
+        speakers = {cut.supervisions[0].speaker for cut in cuts if cut.supervisions} - {None}
+        hours = sum(cut.duration for cut in cuts) / 3600
+        typer.echo(f"{out / name}.jsonl.gz: {len(cuts):,} cuts, {hours:.2f} h, {len(speakers):,} speakers")
+
+
+@app.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A recipe file, or the name of a shipped one.")] = None,
+    changes: OverridesArgument = None,
+) -> None:
+    """Print a recipe with every key that it inherits; without a name, list the shipped recipes.
+
+    Example: sa2sr recipe sa2sr-small seed=1
+    """
+    from sa2sr.config import load_recipe, shipped_recipes, to_yaml
+
+    if name is None:
+        for shipped, path in shipped_recipes().items():
+            typer.echo(f"{shipped:16}{path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+    else:
+        typer.echo(to_yaml(load_recipe(name, changes or [])), nl=False)
+
+
 def main() -> None:
     """Run the command line; an error that the user can mend is one line on standard error and exit code 2."""
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ def split_by_speaker(
             speaker = cut.supervisions[0].speaker if cut.supervisions else None
             speakers[f"speaker {speaker}" if speaker else f"cut {cut.id}"].append(cut)
     if len(speakers) < len(shares):
-        raise CorpusError(f"{len(speakers)} speaker(s) in {', '.join(map(str, inputs))} cannot fill {len(shares)} parts")
+        raise CorpusError(
+            f"{len(speakers)} speaker(s) in {', '.join(map(str, inputs))} cannot fill {len(shares)} parts"
+        )
     order = sorted(speakers, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
     hours = sum(cut.duration for cuts in speakers.values() for cut in cuts)
     # Small parts first: they are filled most exactly while there are many speakers left to choose from.
@@ -52,3 +55,21 @@ def split_by_speaker(
     for part, cuts in parts.items():
         write_cuts(Path(out) / f"{part}.jsonl.gz", sorted(cuts, key=lambda cut: cut.id))
     return parts
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Read ``train=0.9,dev=0.1``.
+
+    Raises:
+        CorpusError: if it is not of that form
+    """
+    shares = {}
+    for part in text.split(","):
+        name, _, share = part.strip().partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise CorpusError(f"'{text}' is not of the form train=0.9,dev=0.1") from None
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise CorpusError(f"'{name}' is not a name for a part: letters, digits, _ and - make one")
+    return shares
