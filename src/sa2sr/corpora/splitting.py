@@ -53,7 +53,8 @@ def split_by_speaker(
         if len(waiting) > 1 and (filled or scarce):
             waiting.pop(0)
     for part, cuts in parts.items():
-        write_cuts(Path(out) / f"{part}.jsonl.gz", sorted(cuts, key=lambda cut: cut.id))
+        cuts.sort(key=lambda cut: cut.id)
+        write_cuts(Path(out) / f"{part}.jsonl.gz", cuts)
     return parts
 
 
