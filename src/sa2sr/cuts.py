@@ -133,7 +133,8 @@ def write_cuts(path: str | Path, cuts: Iterable[Cut]) -> int:
         file: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if Path(path).suffix == ".gz" else raw
         with nullcontext(raw) if file is raw else file:
             for cut in cuts:
-                file.write(json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n")
+                line = json.dumps(cut.to_dict(), ensure_ascii=False) + "\n"
+                file.write(line.encode(errors="backslashreplace"))  # half a surrogate pair becomes its JSON escape
                 count += 1
     return count
 
