@@ -75,6 +75,15 @@ def test_jsonl_with_segments(audio, cuts_of, reasons) -> None:
     }
 
 
+def test_neighbouring_segments_have_names_of_their_own(tmp_path, write_speech) -> None:
+    write_speech(tmp_path / "long.flac", 2.0)
+    rows = [f"long.flac,{start},{start + 0.5}" for start in (1.0000625, 1.000125, 1.0001875)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,start,end", *rows]))
+    report = prepare("table", tmp_path / "t.csv", tmp_path / "out")
+    assert report.splits["all"].utterances == 3
+    assert not report.problems
+
+
 def test_columns_and_folders_can_be_named(audio, cuts_of) -> None:
     (audio / "lists").mkdir()
     (audio / "lists" / "t.tsv").write_text("clip\tsaid\twho\tA1\tpath\nsub\\d.flac\thi\tp\t3\tnonsense\n")

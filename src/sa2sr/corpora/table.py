@@ -88,10 +88,12 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
         elif "split" in columns and not value["split"]:
             yield Problem("no split in the row", where, f"column '{columns['split']}' is empty")
         else:
-            segment = "" if start is None and end is None else f":{start or 0:g}-{'' if end is None else f'{end:g}'}"
+            # Ten digits tell samples apart, hours into a file.
+            segment = f":{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")
+            name = value.get("id") or (path if start is None and end is None else path + segment)
             split = value.get("split", "all").lower()
             yield Utterance(
-                value.get("id") or path + segment,
+                name,
                 _SPLITS.get(split, split),
                 finder.find(root / path, root / path.replace("\\", "/")),
                 text=value.get("text"),
