@@ -1,5 +1,6 @@
 """The command line: one thin command a verb. Rooms are imported where they are used, so that ``--help`` is quick."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,7 +132,7 @@ def _train(
 ) -> None:
     from sa2sr.config import load_recipe
 
-    given = [f"{stage}.{name}={[str(path) for path in paths]}" for name, paths in sets.items() if paths]
+    given = [f"{stage}.{name}={json.dumps([str(path) for path in paths])}" for name, paths in sets.items() if paths]
     resolved = load_recipe(recipe, [*given, *(changes or [])])
 
     from sa2sr.training.trainer import train

@@ -4,12 +4,14 @@ A recipe is a short YAML file that may extend another. :func:`load_recipe` merge
 overrides and validates the result; every mistake is reported with the path of its key and what is allowed there.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sa2sr.errors import RecipeError
 
@@ -19,13 +21,27 @@ ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # with the CTC blank in front: the pa
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1000)]  # frames
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+# One path need not be written as a list.
+Paths = Annotated[tuple[Path, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str | Path) else v)]
 
 
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _booleans_are_not_numbers(cls, value: Any, info: Any) -> Any:
+        """YAML reads yes, no, on and off as booleans, which would pass for 1 and 0."""
+        parts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(part, bool) for part in parts) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("must not be true or false (YAML reads yes, no, on and off as these)")
+        return value
 
 
 # --- What a model is: these settings are saved in the model folder ---------------------------------------------------
@@ -34,7 +50,7 @@ class Settings(BaseModel):
 class Scale(Settings):
     """The scale of the ratings that a corpus carries and a model predicts."""
 
-    name: str = "1-7"
+    name: str = Field(default="1-7", pattern=r"^[^\p{Cc}]+$", max_length=100)
     low: float = 1.0
     high: float = 7.0
 
@@ -48,11 +64,11 @@ class Scale(Settings):
 class FrontEnd(Settings):
     """From a waveform to the frames that the encoder reads."""
 
-    sampling_rate: int = Field(16_000, ge=2_000, le=192_000)  # Hz
-    filters: int = Field(40, ge=1, le=256)  # log mel filterbank energies
-    window_ms: float = Field(25.0, ge=1, le=1_000)
-    step_ms: float = Field(10.0, ge=1, le=1_000)
-    stack: int = Field(3, ge=1, le=16)  # adjacent frames joined to one
+    sampling_rate: int = Field(default=16_000, ge=2_000, le=192_000)  # Hz
+    filters: int = Field(default=40, ge=1, le=256)  # log mel filterbank energies
+    window_ms: float = Field(default=25.0, ge=1, le=1_000)
+    step_ms: float = Field(default=10.0, ge=1, le=1_000)
+    stack: int = Field(default=3, ge=1, le=16)  # adjacent frames joined to one
 
     @property
     def window_samples(self) -> int:
@@ -80,15 +96,15 @@ class EncoderSettings(Settings):
     """A stack of LSTM layers over stacked frames."""
 
     kind: Literal["bilstm"] = "bilstm"
-    layers: int = Field(5, ge=1, le=32)
-    units: int = Field(192, ge=1, le=4096)  # of a direction
-    dropout: float = Field(0.0, ge=0, lt=1)  # between layers
+    layers: int = Field(default=5, ge=1, le=32)
+    units: int = Field(default=192, ge=1, le=4096)  # of a direction
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # between layers
 
 
 class ObjectiveSettings(Settings):
     """What all objectives have in common."""
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
 
 
 class CtcSettings(ObjectiveSettings):
@@ -98,21 +114,21 @@ class CtcSettings(ObjectiveSettings):
 class SentimentSettings(ObjectiveSettings):
     """Tell negative, neutral and positive apart: sequence summariser and softmax."""
 
-    weight: float = Field(200.0, ge=0)
+    weight: float = Field(default=200.0, ge=0)
     summariser: Literal["lstm", "attention"] = "lstm"
-    units: int = Field(64, ge=1, le=4096)  # of the summariser
-    dropout: float = Field(0.0, ge=0, lt=1)
+    units: int = Field(default=64, ge=1, le=4096)  # of the summariser
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class EmotionSettings(ObjectiveSettings):
     """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
 
-    channels: int = Field(64, ge=1, le=4096)  # of the convolutions and of the transformer block
-    kernels: tuple[Count, Count] = (6, 3)
-    strides: tuple[Count, Count] = (3, 2)
-    negative_slope: float = Field(0.5, ge=0, le=1)  # of the LeakyReLU
-    heads: int = Field(4, ge=1, le=64)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    channels: int = Field(default=64, ge=1, le=4096)  # of the convolutions and of the transformer block
+    kernels: tuple[Width, Width] = (6, 3)
+    strides: tuple[Width, Width] = (3, 2)
+    negative_slope: float = Field(default=0.5, ge=0, le=1)  # of the LeakyReLU
+    heads: int = Field(default=4, ge=1, le=64)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "EmotionSettings":
@@ -150,7 +166,7 @@ class ModelSettings(Settings):
     """What ``config.yaml`` of a model folder holds: enough to rebuild the network and to name its numbers."""
 
     format: Literal[1] = 1
-    name: str = "sa2sr"
+    name: Name = "sa2sr"
     frontend: FrontEnd = FrontEnd()
     encoder: EncoderSettings = EncoderSettings()
     objectives: Objectives
@@ -166,27 +182,35 @@ class Augmentation(Settings):
     speeds: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
     every_speed: bool = True  # an epoch hears each utterance at all speeds; otherwise at one drawn speed
     probability: Fraction = 0.5  # that an utterance is masked
-    time_masks: int = Field(2, ge=0, le=100)
-    time_width: int = Field(40, ge=1)  # frames at most
+    time_masks: int = Field(default=2, ge=0, le=100)
+    time_width: int = Field(default=40, ge=1)  # frames at most
     time_fraction: Fraction = 0.2  # of the utterance at most, a mask
-    frequency_masks: int = Field(2, ge=0, le=100)
-    frequency_width: int = Field(10, ge=1)  # filters at most
+    frequency_masks: int = Field(default=2, ge=0, le=100)
+    frequency_width: int = Field(default=10, ge=1)  # filters at most
 
     @model_validator(mode="after")
-    def _some_speed(self) -> "Augmentation":
+    def _different_speeds(self) -> "Augmentation":
         if not self.speeds:
             raise ValueError("speeds needs at least one factor; [1.0] means no perturbation")
+        if len({*self.speeds}) < len(self.speeds):
+            raise ValueError(f"speeds must differ from one another, not {list(self.speeds)}")
         return self
 
 
 class Batches(Settings):
     """Utterances of similar duration are batched together; the batches come in random order."""
 
-    seconds: Positive = 240.0  # of padded audio in a batch at most, over all processes
+    seconds: Positive = 240.0  # of padded audio in a batch at most, over all processes; a longer utterance is alone
     utterances: Count = 64  # in a batch at most, over all processes
-    shortest: float = Field(0.1, ge=0)  # shorter utterances are left out, in seconds
+    shortest: float = Field(default=0.1, ge=0)  # shorter utterances are left out, in seconds
     longest: Positive = 35.0  # longer utterances are left out, in seconds
-    sorted_epochs: int = Field(0, ge=0)  # the first epochs go from short to long, which helps CTC to start
+    sorted_epochs: int = Field(default=0, ge=0)  # the first epochs go from short to long, which helps CTC to start
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Batches":
+        if not self.shortest < self.longest:
+            raise ValueError(f"shortest ({self.shortest:g} s) must be below longest ({self.longest:g} s)")
+        return self
 
 
 class Optimiser(Settings):
@@ -195,9 +219,9 @@ class Optimiser(Settings):
     kind: Literal["adam", "adamw"] = "adam"
     rate: Positive = 5e-5
     encoder_rate: Positive | None = None  # of the encoder, where it differs
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(0, ge=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"  # cosine falls to 0 at the end of the last epoch
     clip: Positive | None = None  # of the total gradient norm
     accumulate: Count = 1  # batches a step
@@ -208,16 +232,14 @@ class Features(Settings):
 
     source: Literal["store", "on-the-fly"] = "store"  # a store is computed once and memory-mapped
     store: Path = Path("runs/features")  # may be shared by any number of runs
-    workers: int = Field(
-        0, ge=0, le=256
-    )  # processes that compute features; 0: one a core for the store, none on the fly
+    workers: int = Field(default=0, ge=0, le=256)  # 0: as many as there are cores build a store; on the fly none helps
 
 
 class Stage(Settings):
     """One training: pre-training or fine-tuning."""
 
-    train: tuple[Path, ...] = ()  # cut manifests; usually given with --train
-    dev: tuple[Path, ...] = ()
+    train: Paths = ()  # cut manifests; usually given with --train
+    dev: Paths = ()
     objectives: Objectives
     freeze_encoder: bool = False
     augmentation: Augmentation = Augmentation()
@@ -230,12 +252,18 @@ class Stage(Settings):
     checkpoint_seconds: Positive = 300.0  # between checkpoints within an epoch; every epoch ends with one
     tensorboard: bool = False  # needs the extra of that name
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "Stage":
+        if not any(objective.weight for objective in self.objectives.active().values()):
+            raise ValueError("objectives: at least one needs a weight above 0")
+        return self
+
 
 class Recipe(Settings):
     """A system: what it is and how it is trained."""
 
-    name: str = Field("sa2sr", pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
-    seed: int = Field(0, ge=0, lt=2**32)
+    name: Name = "sa2sr"
+    seed: int = Field(default=0, ge=0, lt=2**32)
     frontend: FrontEnd = FrontEnd()
     encoder: EncoderSettings = EncoderSettings()
     pretraining: Stage | None = None  # none: the encoder starts from random weights
@@ -246,8 +274,9 @@ class Recipe(Settings):
         if self.pretraining is None and self.finetuning is None:
             raise ValueError("needs a pretraining or a finetuning stage")
         if self.finetuning is not None:
-            if self.finetuning.objectives.emotion is None:
-                raise ValueError("finetuning.objectives needs emotion")
+            emotion = self.finetuning.objectives.emotion
+            if emotion is None or not emotion.weight:
+                raise ValueError("finetuning.objectives needs emotion, with a weight above 0")
             if self.finetuning.freeze_encoder and self.pretraining is None:
                 raise ValueError(
                     "finetuning.freeze_encoder needs a pretraining stage: frozen random weights learn nothing"
@@ -261,7 +290,8 @@ class Recipe(Settings):
 
 S = TypeVar("S", bound=Settings)
 
-_MAX_YAML_BYTES = 1_000_000
+_MAX_YAML_BYTES = 100_000
+_MAX_MISTAKES = 20  # that a message lists
 _PACKAGE = Path(__file__).resolve().parent
 RECIPE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")  # installed, or in a checkout
 
@@ -291,8 +321,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def find_recipe(source: str | Path) -> Path:
     """The file of a recipe that is given by path or by the name of a shipped one."""
     path, shipped = Path(source), shipped_recipes()
-    if path.is_file():
-        return path
+    with suppress(OSError):  # such as a name that is too long
+        if path.is_file():
+            return path
     if path.stem in shipped and path.parent == Path() and path.suffix in ("", ".yaml"):
         return shipped[path.stem]
     raise RecipeError(
@@ -309,7 +340,10 @@ def validate(kind: type[S], values: Any, source: str) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(kind, mistake) for mistake in error.errors(include_url=False)]
+        mistakes = error.errors(include_url=False)
+        lines = [_explain(kind, mistake) for mistake in mistakes[:_MAX_MISTAKES]]
+        if len(mistakes) > len(lines):
+            lines.append(f"and {len(mistakes) - len(lines)} more")
         raise RecipeError(f"{source}:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
@@ -317,7 +351,7 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file (safe types only).
 
     Raises:
-        RecipeError: if it is missing, larger than a megabyte, or not YAML
+        RecipeError: if it is missing, larger than any settings file, or not YAML
     """
     path = Path(path)
     try:
@@ -336,20 +370,28 @@ def to_yaml(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-class _NoAliasLoader(yaml.SafeLoader):
-    """Aliases let a small file expand to gigabytes; settings do not need them."""
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses aliases, which let a small file expand to gigabytes, and keys that occur twice, of which one is lost."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in keys.items() if count > 1]:
+            raise yaml.YAMLError(f"the key '{twice[0]}' occurs twice in one mapping, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_NoAliasLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise RecipeError(f"{source}: is not YAML ({' '.join(str(error).split())[:300]})") from None
+        return yaml.load(text, Loader=_StrictLoader)
+    # PyYAML lets errors of all these kinds through, such as KeyError for "!!bool maybe".
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RecipeError(f"{source}: is not YAML ({reason or type(error).__name__})") from None
 
 
 def _merged_with_ancestors(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -370,7 +412,7 @@ def _merged_with_ancestors(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key; everything else is replaced, and null removes."""
+    """Mappings are merged key by key; everything else is replaced. Null unsets a key that may be unset."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -396,16 +438,19 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 def _explain(kind: type[Settings], mistake: Any) -> str:
     """One line for a mistake that pydantic found."""
-    location = list(mistake["loc"])
-    path = ".".join(str(part) for part in location) or "(top level)"
-    if mistake["type"] == "extra_forbidden":
-        owner = _settings_at(kind, location[:-1])
+    location, type_ = list(mistake["loc"]), mistake["type"]
+    # A key may hold anything, even what would steer a terminal.
+    path = ".".join(str(part) if str(part).isprintable() else repr(part) for part in location) or "(top level)"
+    given = repr(mistake["input"])
+    got = f" (got {given if len(given) <= 80 else given[:80] + '...'})"
+    if type_ in ("extra_forbidden", "model_type", "model_attributes_type"):
+        unknown = type_ == "extra_forbidden"
+        owner = _settings_at(kind, location[:-1] if unknown else location)
         allowed = f"; allowed here: {', '.join(owner.model_fields)}" if owner else ""
-        return f"{path}: unknown key{allowed}"
-    message = mistake["msg"].removeprefix("Value error, ")
-    given = mistake.get("input")
-    shown = "" if isinstance(given, Mapping) or mistake["type"] in ("value_error", "missing") else f" (got {given!r})"
-    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+        return f"{path}: unknown key{allowed}" if unknown else f"{path}: must be a mapping of keys{allowed}{got}"
+    message = mistake["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    # The messages of our own validators show the value themselves.
+    return f"{path}: {message[0].lower() + message[1:]}{'' if type_ in ('value_error', 'missing') else got}"
 
 
 def _settings_at(kind: type[Settings], location: Sequence[Any]) -> type[Settings] | None:
