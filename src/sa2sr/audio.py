@@ -5,7 +5,7 @@ Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more), resampl
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,35 @@ def read(
         mono = [to_mono(block[:, kept]) for block in _blocks(path, file, info, start, count)]
     waveform = mono[0] if len(mono) == 1 else np.concatenate(mono)
     return resample(waveform, info.sampling_rate, sampling_rate)
+
+
+def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator[NDArray[np.float32]]:
+    """Decode a file in consecutive parts which, joined, are what :func:`read` gives.
+
+    Memory is bounded by a part, and nothing is decoded twice.
+
+    Args:
+        path: the audio file
+        sampling_rate: of the parts, in Hz
+        longest: duration of a part at most, in seconds (and half a second, where a header promises too little). The
+            parts of a longer file have equal durations
+
+    Raises:
+        AudioError: if the file cannot be decoded, possibly after some parts
+    """
+    with _open(path) as file:
+        info = _checked_info(path, file)
+        count = math.ceil(info.seconds / longest)
+        size = math.ceil((longest if count == 1 else info.seconds / count) * sampling_rate)
+        slack = sampling_rate // 2
+        waiting = np.zeros(0, np.float32)
+        for waveform in _resampled(_blocks(path, file, info, 0, None), info.sampling_rate, sampling_rate):
+            waiting = np.concatenate([waiting, waveform])
+            while len(waiting) > size + slack:
+                yield waiting[:size]
+                waiting = waiting[size:]
+        if len(waiting):
+            yield waiting
 
 
 def verify(path: str | Path) -> AudioInfo:
@@ -182,6 +211,22 @@ def _blocks(
         raise AudioError(path, "holds no samples")
     if decoded < 0.99 * expected - info.sampling_rate * 0.1:
         raise AudioError(path, f"is truncated: {decoded} of {expected} samples could be decoded")
+
+
+def _resampled(
+    blocks: Iterable[NDArray[np.float32]], source_rate: int, target_rate: int
+) -> Iterator[NDArray[np.float32]]:
+    """Consecutive blocks (samples, channels) to mono at another rate, the same as if they were one."""
+    resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
+    nothing, first = True, np.zeros(0, np.float32)
+    for block in blocks:
+        mono = to_mono(block)
+        first = first if first.size else mono[:1]
+        resampled = mono if source_rate == target_rate else resampler.resample_chunk(mono)
+        nothing = nothing and not resampled.size
+        yield resampled
+    rest = resampler.resample_chunk(first[:0], last=True)
+    yield first if nothing and not rest.size else rest  # as in `resample`
 
 
 def _ends_within_page(path: str | Path) -> bool:

@@ -34,3 +34,7 @@ class ModelError(UserError):
 
 class SynthesisError(UserError):
     """A text cannot be spoken."""
+
+
+class TableError(UserError):
+    """A table of emotions cannot be read or written."""

@@ -1,0 +1,186 @@
+"""A model that is ready to predict."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2sr.config import ModelSettings, Scale
+from sa2sr.errors import AudioError, ModelError
+from sa2sr.inference.clips import Clip, array_clips, file_clips
+from sa2sr.inference.engine import Engine, TorchEngine
+from sa2sr.inference.sources import find_audio
+from sa2sr.inference.table import EmotionTable, Failure, Row
+from sa2sr.network.folder import find_model, read_settings
+
+LONGEST = 30.0  # seconds; longer files give several rows
+BATCH_SECONDS = 240.0  # of padded audio in a batch at most
+BATCH_CLIPS = 64
+LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is batched
+LOOK_AHEAD_CLIPS = 512
+
+
+def load(path: str | Path, *, device: str = "cpu") -> "Model":
+    """Load a model.
+
+    Args:
+        path: a model folder, or the run folder of a training
+        device: such as ``"cpu"`` or ``"cuda"``
+
+    Raises:
+        ModelError: naming what is missing or does not fit
+    """
+    folder = find_model(path)
+    return Model(read_settings(folder), TorchEngine(folder, device))
+
+
+class Model:
+    """Predicts activation, valence and dominance.
+
+    >>> model = sa2sr.load("runs/emotion")
+    >>> table = model.predict("call.wav")
+    >>> table.column("valence").mean()
+    """
+
+    def __init__(self, settings: ModelSettings, engine: Engine) -> None:
+        self.settings = settings
+        self.engine = engine
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the predictions: that of the ratings which the model learnt from.
+
+        Raises:
+            ModelError: if the model does not predict emotions
+        """
+        emotion, scale = self.settings.objectives.emotion, self.settings.scale
+        if emotion is None:
+            raise ModelError(
+                f"the model '{self.settings.name}' does not predict emotions: it has only been pre-trained "
+                f"({', '.join(self.settings.objectives.active())}); fine-tune it with 'sa2sr finetune --encoder'"
+            )
+        if scale is None:
+            raise ModelError(f"the model '{self.settings.name}' predicts emotions, but its config.yaml has no scale")
+        return scale
+
+    @property
+    def shortest(self) -> float:
+        """Seconds that one output of the regressor's convolutions hears.
+
+        In a shorter clip zeros stand in for the rest. It is predicted, whatever its duration, and noted as short.
+        """
+        frontend, emotion = self.settings.frontend, self.settings.objectives.emotion
+        if emotion is None:
+            return 0.0
+        (first, second), (stride, _) = emotion.kernels, emotion.strides
+        return (first + (second - 1) * stride) * frontend.stack * frontend.step_ms / 1000
+
+    def predict(
+        self, audio: Any, sampling_rate: int | None = None, *, name: str = "array", longest: float = LONGEST
+    ) -> EmotionTable:
+        """Predict the emotions of files or of an array.
+
+        Args:
+            audio: a file or folder, several of them, or an array (samples,) or (channels, samples)
+            sampling_rate: of the array, in Hz
+            name: of the array, in the table
+            longest: duration of a row at most, in seconds; longer audio gives several rows of equal duration
+
+        Returns:
+            rows in the order of the audio, those of a folder by name. What cannot be read is in ``failures``
+
+        Raises:
+            AudioError: if a single file or array cannot be read
+            ModelError: if the model does not predict emotions
+        """
+        scale = self.scale
+        if isinstance(audio, str | Path):
+            clips = self.clips(find_audio([audio]), longest=longest)
+        elif hasattr(audio, "__array__"):
+            clips = self.array_clips(audio, sampling_rate, name=name, longest=longest)
+        else:
+            clips = self.clips(find_audio(audio), longest=longest)
+        table = EmotionTable([], scale, self.settings.name)
+        for each in self.rows(clips):
+            if isinstance(each, Row):
+                table.rows.append(each)
+            else:
+                table.failures.append(each)
+        single = hasattr(audio, "__array__") or (isinstance(audio, str | Path) and not Path(audio).is_dir())
+        if single and not table.rows:
+            raise AudioError(table.failures[0].file, table.failures[0].reason)
+        return table
+
+    def clips(self, paths: Iterable[Path | Failure], *, longest: float = LONGEST) -> Iterator[Clip | Failure]:
+        """What the network reads of files, one after the other; failures stay in their places."""
+        for path in paths:
+            if isinstance(path, Failure):
+                yield path
+                continue
+            try:
+                yield from file_clips(path, self.settings.frontend, longest=longest, shortest=self.shortest)
+            except AudioError as error:
+                yield Failure(str(path), error.reason)
+
+    def array_clips(
+        self, samples: Any, sampling_rate: int | None, *, name: str = "array", longest: float = LONGEST
+    ) -> Iterator[Clip | Failure]:
+        """What the network reads of an array."""
+        frontend, shortest = self.settings.frontend, self.shortest
+        try:
+            yield from array_clips(samples, sampling_rate, name, frontend, longest=longest, shortest=shortest)
+        except AudioError as error:
+            yield Failure(name, error.reason)
+
+    def rows(self, clips: Iterable[Clip | Failure]) -> Iterator[Row | Failure]:
+        """Predict clips, in their order, as they come.
+
+        Clips of similar duration are batched together, within some minutes of audio that are looked ahead; so memory
+        is bounded however many clips there are.
+        """
+        for items in _look_ahead(clips):
+            yield from self._predict(items)
+
+    def _predict(self, items: Sequence[Clip | Failure]) -> list[Row | Failure]:
+        results: dict[int, Row | Failure] = {}
+        for batch in _batches(items):
+            emotions = self.engine.emotions([clip.frames for _, clip in batch])
+            results |= {index: self._row(clip, each) for (index, clip), each in zip(batch, emotions, strict=True)}
+        return [item if isinstance(item, Failure) else results[index] for index, item in enumerate(items)]
+
+    def _row(self, clip: Clip, emotions: NDArray[np.float32]) -> Row | Failure:
+        if not np.isfinite(emotions).all():
+            return Failure(clip.file, f"the model gives no finite numbers from {clip.start:.2f} s on")
+        numbers = emotions.astype(float).clip(self.scale.low, self.scale.high)
+        start, end, activation, valence, dominance = (round(float(x), 6) for x in (clip.start, clip.end, *numbers))
+        return Row(clip.file, start, end, activation, valence, dominance, clip.note)
+
+
+def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure]]:
+    """As many clips at a time as may be sorted together."""
+    items: list[Clip | Failure] = []
+    seconds = 0.0
+    for item in clips:
+        items.append(item)
+        seconds += item.end - item.start if isinstance(item, Clip) else 0.0
+        if seconds >= LOOK_AHEAD_SECONDS or len(items) >= LOOK_AHEAD_CLIPS:
+            yield items
+            items, seconds = [], 0.0
+    if items:
+        yield items
+
+
+def _batches(items: Sequence[Clip | Failure]) -> Iterator[list[tuple[int, Clip]]]:
+    """The clips with their positions, in batches of similar duration, the short ones first."""
+    batch: list[tuple[int, Clip]] = []
+    clips = [(index, item) for index, item in enumerate(items) if isinstance(item, Clip)]
+    for index, clip in sorted(clips, key=lambda pair: len(pair[1].frames)):
+        padded = (clip.end - clip.start) * (len(batch) + 1)
+        if batch and (padded > BATCH_SECONDS or len(batch) == BATCH_CLIPS):
+            yield batch
+            batch = []
+        batch.append((index, clip))
+    if batch:
+        yield batch
