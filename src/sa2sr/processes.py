@@ -22,8 +22,8 @@ def map_in_processes(
     items: Sequence[Item],
     *,
     killed: Callable[[Item], Result],
+    chunk: int,
     jobs: int | None = None,
-    chunk: int = 100,
 ) -> Iterator[tuple[Item, Result]]:
     """Yield every item with its result, in the order in which they are ready.
 
@@ -34,9 +34,9 @@ def map_in_processes(
         function: of one item; a function of a module, since its name travels to the processes
         items: what is to be done
         killed: the result for an item whose process died, as at a crash of a C library
+        chunk: items that a process takes at a time
         jobs: processes; by default one a processor. With 1, or with fewer items than two chunks, none is started, and
             nothing shields this one
-        chunk: items that a process takes at a time
     """
     chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     jobs = min(jobs or processors(), len(items) // chunk)

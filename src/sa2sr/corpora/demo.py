@@ -227,7 +227,7 @@ def prosody_of(activation: float, dominance: float) -> Prosody:
     Activation is fast and high; dominance is lively and low; both are loud.
     """
     return Prosody(
-        rate_wpm=round(160 * 1.25**activation * 1.05**dominance),
+        rate_wpm=round(145 * 1.25**activation * 1.05**dominance),
         pitch=round(50 + 15 * activation - 15 * dominance),
         pitch_range=round(50 + 10 * activation + 30 * dominance),
         volume=round(55 + 12 * activation + 12 * dominance),
@@ -256,7 +256,7 @@ class RatedWord:
 
 
 def split_words(size: Size, random: Random) -> dict[str, list[RatedWord]]:
-    """The rated words of each split: of each polarity and kind, half go to test, a quarter to dev, the rest to train."""
+    """The rated words of each split: of each kind, half go to test, a quarter to dev, the others to train."""
     split: dict[str, list[RatedWord]] = {name: [] for name in SPLITS}
     for polarity, kinds in RATED_WORDS.items():
         for kind, texts in kinds.items():

@@ -43,7 +43,6 @@ _PARAMETERS = {"rate_wpm": 1, "volume": 2, "pitch": 3, "pitch_range": 4}
 _SEED = 1  # of the engine's noise
 _MAX_DATA_PATH = 120  # bytes; the engine cuts paths at 160, names of voices included
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # espeak-ng takes commands after a control-A
-_VOICE = re.compile(r"(?P<language>[A-Za-z0-9-]{1,40})(?:\+(?P<variant>.{1,60}))?", re.DOTALL)
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 _one_at_a_time = threading.Lock()  # the engine lives once in a process
@@ -92,7 +91,7 @@ def speak(text: str, voice: str = "en-us", prosody: Prosody | None = None) -> tu
             spoken
         UserError: if espeak-ng is not installed
     """
-    name = _checked_voice(voice)
+    name = _voice_file(voice)
     if len(text) > MAX_CHARACTERS:
         raise SynthesisError(f"the text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are spoken at once")
     encoded = _CONTROL.sub(" ", text).encode()
@@ -110,7 +109,7 @@ def speak(text: str, voice: str = "en-us", prosody: Prosody | None = None) -> tu
         callback = _Callback(receive)
         engine.espeak_SetSynthCallback(callback)
         if engine.espeak_SetVoiceByName(name.encode()) != 0:
-            raise SynthesisError(f"espeak-ng has no voice '{voice}'; languages are such as en-us, en-gb")
+            raise SynthesisError(f"espeak-ng cannot load its voice {_quoted(voice)}; reinstall espeakng-loader")
         for field, number in _PARAMETERS.items():
             engine.espeak_SetParameter(number, getattr(prosody or Prosody(), field), 0)
         status = engine.espeak_Synth(encoded, len(encoded) + 1, 0, _POSITION_CHARACTER, 0, _UTF8, None, None)
@@ -126,15 +125,7 @@ def speak(text: str, voice: str = "en-us", prosody: Prosody | None = None) -> tu
 
 def languages(prefix: str = "en") -> list[str]:
     """The languages that begin with ``prefix``, such as ``en-us`` and ``en-gb-scotland``, sorted."""
-    with _one_at_a_time, _fresh_engine() as (engine, _):
-        engine.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceDescription))
-        listed = engine.espeak_ListVoices(None)
-        found = []
-        for entry in listed:
-            if not entry:  # the list ends with a null pointer
-                break
-            found.append(entry.contents.languages[1:].decode("utf-8", "replace"))  # a priority byte, then the name
-    return sorted({name for name in found if name.startswith(prefix)})
+    return sorted(name for name in _voice_files() if name.startswith(prefix))
 
 
 @lru_cache
@@ -154,16 +145,33 @@ class _VoiceDescription(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("languages", ctypes.c_char_p), ("identifier", ctypes.c_char_p)]
 
 
-def _checked_voice(voice: str) -> str:
-    """espeak-ng falls back silently where it knows no variant of that name, and would follow ``..`` to other files."""
-    match = _VOICE.fullmatch(voice)
-    if match is None:
-        raise SynthesisError(f"'{voice}' is not a voice; write a language and perhaps a variant, such as en-us+f3")
-    variant = match["variant"]
-    if variant is not None and variant not in variants():
+@lru_cache
+def _voice_files() -> dict[str, str]:
+    """The file of each language, such as gmw/en-US of en-us: only with it does the engine find all variants."""
+    files: dict[str, str] = {}
+    with _one_at_a_time, _fresh_engine() as (engine, _):
+        engine.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceDescription))
+        for entry in engine.espeak_ListVoices(None):
+            if not entry:  # the list ends with a null pointer
+                break
+            language = entry.contents.languages[1:].decode()  # after a byte of priority
+            files.setdefault(language, entry.contents.identifier.decode())
+    return files
+
+
+def _voice_file(voice: str) -> str:
+    """The engine's name of a voice.
+
+    The engine falls back silently where it knows no variant of a name, and would follow ``..`` to other files.
+    """
+    language, plus, variant = voice.partition("+")
+    if language not in _voice_files():
+        near = ", ".join(get_close_matches(language, _voice_files(), cutoff=0))
+        raise SynthesisError(f"espeak-ng has no voice {_quoted(voice)}; it has {len(_voice_files())}, such as {near}")
+    if plus and variant not in variants():
         near = ", ".join(get_close_matches(variant, variants(), cutoff=0))
-        raise SynthesisError(f"espeak-ng has no variant '{variant[:60]}'; it has {len(variants())}, such as {near}")
-    return voice
+        raise SynthesisError(f"espeak-ng has no variant {_quoted(variant)}; it has {len(variants())}, such as {near}")
+    return _voice_files()[language] + plus + variant
 
 
 def _gender(path: Path) -> Literal["male", "female"] | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sa2sr.corpora.report import Report
 
 _PUNCTUATION = re.compile(r"(?!')[^\w\s]|_|(?<!\w)'|'(?!\w)")  # all but apostrophes within words
+_CHUNK = 100  # utterances that a process takes at a time
 _FORMAT = 1  # of the files; counted up when the same utterance would be written differently
 
 
@@ -86,7 +87,7 @@ def speak_corpus(
     orders = [_order(utterance, out, suffix, sampling_rate, strip_punctuation) for utterance in utterances]
     entries: list[Entry] = []
     with progress("Speaking", len(orders)) as advance:
-        for order, reason in map_in_processes(_fulfil, orders, killed=_killed, jobs=jobs):
+        for order, reason in map_in_processes(_fulfil, orders, killed=_killed, jobs=jobs, chunk=_CHUNK):
             entries.append(_entry(order, reason))
             advance(1)
     corpus = Corpus(name, "spoken by espeak-ng", lambda _source, _options: _sorted(entries))
