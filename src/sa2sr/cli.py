@@ -181,6 +181,42 @@ def finetune(
 
 
 @app.command()
+def predict(
+    audio: Annotated[
+        list[Path], typer.Argument(help="Audio files, and folders of them; after -- whatever their name.")
+    ],
+    model: Annotated[Path, typer.Option("--model", "-m", help="A model folder, or the run folder of a fine-tuning.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A .csv or .jsonl file; without it the table is printed.")
+    ] = None,
+    longest: Annotated[
+        float, typer.Option(min=1, help="Seconds of a row at most; longer files give several rows.")
+    ] = 30.0,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+) -> None:
+    """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
+
+    The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
+    Exit code 1: some files failed. 2: nothing could be done.
+
+    Example: sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+    """
+    from sa2sr.inference import load
+    from sa2sr.inference.job import failures_file, predict_files
+
+    summary = predict_files(load(model, device=device), audio, out, longest=longest)
+    shown = 5
+    for failure in summary.failures[:shown]:
+        typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)
+    if len(summary.failures) > shown:
+        where = f", listed in {failures_file(out)}" if out else ""
+        typer.secho(f"failed: {len(summary.failures) - shown:,} more{where}", fg="yellow", err=True)
+    typer.echo(str(summary), err=True)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
 def split(
     manifests: Annotated[list[Path], typer.Argument(help="Manifests of cuts.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the parts.")],

@@ -114,7 +114,8 @@ class EmotionTable(Sequence[Row]):
             )
         for row in self.rows:
             numbers = [f"{getattr(row, name):.2f}" for name in _NUMBERS]
-            table.add_row(escape(row.file), *numbers, *([escape(row.note)] if noted else []))
+            name = row.file.encode(errors="backslashreplace").decode()  # which need not be Unicode
+            table.add_row(escape(name), *numbers, *([escape(row.note)] if noted else []))
         console.print(table)
 
 
