@@ -5,6 +5,7 @@ Weights are read from safetensors only and no code of a model is ever run.
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -136,6 +137,8 @@ def _load(model: str) -> tuple[Any, Any]:
     except ImportError:
         message = "teachers of the kind transformers: need the extra of that name: pip install 'sa2sr[transformers]'"
         raise UserError(message) from None
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
     local = os.path.isdir(model)
     if not local and (os.path.isabs(model) or model.startswith(".") or model.count("/") > 1):
         raise ModelError(f"{model}: there is no such folder, and it is no hub id")
