@@ -181,6 +181,28 @@ def finetune(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS...", help="Manifests with labels.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
+) -> None:
+    """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
+
+    Of emotions: CCC, Pearson's correlation and RMSE. Of transcripts: CER and WER. Of sentiment: AUC and recalls.
+    Writes metrics.json and predictions.csv.
+
+    Example: sa2sr evaluate runs/emotion cuts/test.jsonl.gz
+    """
+    from sa2sr.training.evaluate import evaluate as evaluate_model
+    from sa2sr.training.evaluation_tables import print_evaluation
+
+    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples))
+
+
+@app.command()
 def predict(
     audio: Annotated[
         list[Path], typer.Argument(help="Audio files, and folders of them; after -- whatever their name.")

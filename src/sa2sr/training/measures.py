@@ -1,0 +1,104 @@
+"""How good predictions are: each metric over all utterances, and over those of each gender and speaker."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2sr.config import DIMENSIONS
+from sa2sr.metrics import MetricName, bootstrap, edits
+from sa2sr.speech.utterances import Utterance
+
+FEWEST_UTTERANCES = 20  # for an interval
+FEWEST_SPEAKERS = 10  # for an interval about new speakers; with fewer it is about new utterances of the same ones
+
+_OF_RATINGS: tuple[MetricName, ...] = ("ccc", "pearson", "rmse")
+_OF_CLASSES: tuple[MetricName, ...] = ("weighted_recall", "unweighted_recall")
+
+Said = dict[str, list[Any]]  # objective -> N predictions
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of one output of the model, over N utterances."""
+
+    output: str  # a dimension, or the name of an objective
+    name: str  # under which the metric is reported
+    metric: MetricName
+    prediction: NDArray[Any]  # (N, ...), as the metric takes it
+    truth: NDArray[Any]  # (N,)
+    known: NDArray[np.bool_]  # (N,) where there is a truth
+
+
+def measures(utterances: Sequence[Utterance], said: Said) -> Iterator[Measure]:
+    """The metrics of everything that a model says and the utterances have labels for."""
+    if "emotion" in said:
+        ratings, emotions = np.array([u.ratings for u in utterances]), np.stack(said["emotion"]).astype(float)
+        for column, dimension in enumerate(DIMENSIONS):
+            known = np.isfinite(ratings[:, column])
+            for metric in _OF_RATINGS:
+                yield Measure(dimension, metric, metric, emotions[:, column], ratings[:, column], known)
+    if "ctc" in said:
+        known = np.array([bool(u.text) for u in utterances])
+        references = [u.text or "" for u in utterances]
+        yield Measure("ctc", "cer", "ratio", *edits(said["ctc"], references, unit="character"), known)
+        yield Measure("ctc", "wer", "ratio", *edits(said["ctc"], references, unit="word"), known)
+    if "sentiment" in said:
+        known = np.array([u.sentiment is not None for u in utterances])
+        truth = np.array([np.argmax(u.sentiment or (0.0,)) for u in utterances])
+        probabilities = np.stack(said["sentiment"]).astype(float)
+        yield Measure("sentiment", "auc", "auc", probabilities, truth, known)
+        for metric in _OF_CLASSES:
+            yield Measure("sentiment", metric, metric, probabilities.argmax(1), truth, known)
+
+
+def judge(utterances: Sequence[Utterance], said: Said, resamples: int) -> dict[str, Any]:
+    """All measures over all utterances (``overall``), and over those of each gender and each speaker.
+
+    Returns:
+        ``{"overall": {"valence": {"utterances": 93, "interval_over": "speakers", "ccc": {"value": 0.41, "low": 0.3,
+        "high": 0.5}, ...}, ...}, "by_gender": {"female": {...}}, "by_speaker": {...}}``. A value that does not exist,
+        such as the correlation of a constant, is None
+    """
+    found = [measure for measure in measures(utterances, said) if measure.known.any()]
+    speakers = np.array([u.speaker for u in utterances], object)
+    genders = np.array([u.gender for u in utterances], object)
+
+    def over(group: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+        outputs: dict[str, dict[str, Any]] = {}
+        for measure in found:
+            chosen = group & measure.known
+            if chosen.any():
+                drawn = _interval_over(speakers[chosen])
+                entry = outputs.setdefault(measure.output, {"utterances": int(chosen.sum()), "interval_over": drawn})
+                entry[measure.name] = _estimate(measure, chosen, speakers[chosen], drawn, resamples)
+        return outputs
+
+    return {
+        "overall": over(np.ones(len(utterances), bool)),
+        "by_gender": {name: over(genders == name) for name in sorted({*genders} - {None})},
+        "by_speaker": {name: over(speakers == name) for name in sorted({*speakers} - {None})},
+    }
+
+
+def _interval_over(speakers: NDArray[Any]) -> str | None:
+    """What the bootstrap draws: whole speakers where there are enough, so that the interval is about new ones."""
+    if len(speakers) < FEWEST_UTTERANCES:
+        return None
+    return "speakers" if len({*speakers} - {None}) >= FEWEST_SPEAKERS else "utterances"
+
+
+def _estimate(
+    measure: Measure, chosen: NDArray[np.bool_], speakers: NDArray[Any], drawn: str | None, resamples: int
+) -> dict[str, float | None]:
+    estimate = bootstrap(
+        measure.prediction[chosen],
+        measure.truth[chosen],
+        metric=measure.metric,
+        speakers=list(speakers) if drawn == "speakers" else None,
+        resamples=resamples if drawn is not None else 0,
+    )
+    numbers = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
