@@ -1,0 +1,171 @@
+"""Small pictures for reports: one panel each, side by side on a desk and below each other on a phone.
+
+Colours are told apart by colour-blind people too (after Okabe and Ito, 2008), and in the SVG they are the page's
+variables, so that a dark page has a dark picture.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2sr.metrics import Estimate
+from sa2sr.studies.document import Picture
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#b5579a", "#b87f00", "#2d92c8", "#6b6b6b")
+_TEXT, _QUIET, _LINE = "#1c2024", "#5f6872", "#dfe2e6"
+_VARIABLES = {_TEXT: "--text", _QUIET: "--quiet", _LINE: "--line"} | {
+    colour: f"--series-{index}" for index, colour in enumerate(SERIES, start=1)
+}
+_STYLE = {
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _QUIET,
+    "axes.titlecolor": _TEXT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _QUIET,
+    "ytick.labelcolor": _QUIET,
+    "text.color": _TEXT,
+    "text.parse_math": False,  # names are shown as they are
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sa2sr",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a panel."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    series: int  # colour
+    dashed: bool = False
+
+
+def curves(name: str, title: str, lines: Sequence[Curve], *, x_label: str = "epoch", y_label: str = "") -> Picture:
+    """Lines over epochs, dashed for training and whole for development where both are there."""
+    with _panel(name, title) as (axes, made):
+        for line in lines:
+            style = "--" if line.dashed else "-"
+            marker = "o" if len(line.x) == 1 else None
+            colour = _colour(line.series)
+            axes.plot(line.x, line.y, style, color=colour, label=line.label, marker=marker, markersize=4)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        _whole_numbers(axes)
+        if any(line.label for line in lines):
+            axes.legend(loc="best")
+    return made[0]
+
+
+def intervals(
+    name: str, title: str, estimates: Mapping[str, Estimate], *, colours: Mapping[str, int], x_label: str
+) -> Picture:
+    """A row for each system, its estimate and its interval, with a line at zero."""
+    rows = list(estimates.items())
+    with _panel(name, title, height=0.95 + 0.36 * len(rows)) as (axes, made):
+        for index, (label, estimate) in enumerate(rows):
+            colour = _colour(colours.get(label, index))
+            axes.plot(
+                [estimate.low, estimate.high], [index, index], color=colour, linewidth=2.4, solid_capstyle="round"
+            )
+            axes.plot([estimate.value], [index], "o", color=colour, markersize=6.5)
+        axes.axvline(0, color=_QUIET, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(x_label)
+    return made[0]
+
+
+def scatter(
+    name: str,
+    title: str,
+    ratings: NDArray[np.floating],
+    predictions: NDArray[np.floating],
+    *,
+    low: float,
+    high: float,
+    series: int = 0,
+    note: str = "",
+) -> Picture:
+    """Predictions against ratings, both from ``low`` to ``high``, with the line on which they agree."""
+    with _panel(name, title, width=3.1, height=3.2) as (axes, made):
+        axes.plot([low, high], [low, high], color=_QUIET, linewidth=0.8)
+        size = float(np.clip(400 / max(len(ratings), 1) ** 0.6, 2, 22))
+        axes.scatter(
+            ratings, predictions, s=size, color=_colour(series), alpha=0.5, linewidths=0, rasterized=len(ratings) > 2000
+        )
+        margin = 0.04 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
+        axes.set_ylim(min(low, float(predictions.min())) - margin, max(high, float(predictions.max())) + margin)
+        axes.set_xlabel("rating")
+        axes.set_ylabel("prediction")
+        if note:
+            axes.text(0.03, 0.97, note, transform=axes.transAxes, va="top", color=_QUIET, fontsize=8.5)
+    return made[0]
+
+
+@contextmanager
+def _panel(name: str, title: str, *, width: float = 4.0, height: float = 2.9) -> Iterator[tuple[Any, list[Picture]]]:
+    """Axes to draw on, and a list that holds the picture afterwards. No window system and no global state is used."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), facecolor="none")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot(facecolor="none")
+        axes.set_title(title)
+        made: list[Picture] = []
+        yield axes, made
+        svg, png = io.StringIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    made.append(Picture(name, title, _inline(svg.getvalue(), name), png.getvalue()))
+
+
+def _inline(svg: str, name: str) -> str:
+    """An SVG that stands within HTML: without prologue, with identifiers of its own, in the colours of the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(?<=\bid=")', f"{name}-", svg)
+    svg = re.sub(r"(?<=url\(#)|(?<=xlink:href=\"#)", f"{name}-", svg)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)  # would style the page
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r'\1 style="stroke-linejoin: round"', svg)
+    svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg)
+    return re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]}, {found[0]})", svg)
+
+
+def _colour(series: int) -> str:
+    return SERIES[series % len(SERIES)]
+
+
+def _whole_numbers(axes: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

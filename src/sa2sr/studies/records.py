@@ -1,0 +1,253 @@
+"""What run folders and evaluation folders say, read so that nothing missing or broken in them stops a report."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2sr.config import DIMENSIONS, Recipe, Scale, Stage, load_recipe, validate
+from sa2sr.errors import UserError
+from sa2sr.studies.document import printable
+
+_MOST_BYTES = 50_000_000  # of a file that is read
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run folder; ``name`` tells it from the other folders of a report."""
+
+    name: str
+    path: Path
+    recipe: Recipe | None
+    history: list[dict[str, Any]]
+    finished: bool
+    environment: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def stage_name(self) -> str:
+        """``pretraining`` or ``finetuning``."""
+        named = self.environment.get("stage")
+        if named in ("pretraining", "finetuning"):
+            return str(named)
+        has_ratings = any(number(line, "dev", "mean_ccc") is not None for line in self.history)
+        return "finetuning" if has_ratings else "pretraining"
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage of the recipe that was trained."""
+        return getattr(self.recipe, self.stage_name) if self.recipe is not None else None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The line of the history whose model was kept."""
+        return next((line for line in reversed(self.history) if line.get("best") is True), {})
+
+    def curve(self, *keys: str) -> tuple[list[float], list[float]]:
+        """Epochs, from 1, and a number of their history lines, where it is there."""
+        points = [
+            (epoch, value)
+            for epoch, line in enumerate(self.history, start=1)
+            if (value := number(line, *keys)) is not None
+        ]
+        return [float(epoch) for epoch, _ in points], [value for _, value in points]
+
+    def total(self, *keys: str) -> float | None:
+        """Sum of a number over the history; none where no line has it."""
+        values = self.curve(*keys)[1]
+        return sum(values) if values else None
+
+
+def read_training_run(path: Path, name: str) -> TrainingRun:
+    """Read a run folder; what is missing or broken is listed in ``problems``."""
+    problems: list[str] = []
+    recipe = None
+    try:
+        recipe = load_recipe(path / "recipe.yaml")
+    except UserError as error:
+        problems.append(_one_line(error, path))
+    history = list(_json_lines(path / "history.jsonl", problems))
+    environment = _json_object(path / "environment.json", problems)
+    finished = (path / "metrics.json").is_file()
+    if not finished:
+        problems.append(f"{path}: has not finished (no metrics.json); shown as far as it went")
+    return TrainingRun(name, path, recipe, history, finished, environment, problems)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation folder of a model that predicts emotions; rows are utterances."""
+
+    system: str  # tells the model from the others of a report
+    path: Path
+    test_set: str
+    scale: Scale
+    names: list[str]
+    speakers: list[str | None]
+    ratings: NDArray[np.float64]  # (N, 3), NaN where unknown
+    predictions: NDArray[np.float64]  # (N, 3)
+    pretrained: bool  # whether heads of a pre-training came along with the encoder
+
+    def rated(self, dimension: int) -> list[int]:
+        """The rows with a rating and a prediction of a dimension."""
+        both = np.isfinite(self.ratings[:, dimension]) & np.isfinite(self.predictions[:, dimension])
+        return [int(row) for row in np.flatnonzero(both)]
+
+
+def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation | None:
+    """Read an evaluation folder; none, and a line in ``problems``, if there are no emotions to be had from it."""
+    metrics = _json_object(path / "metrics.json", problems)
+    rows = _csv_rows(path / "predictions.csv", problems)
+    if not rows:
+        return None
+    ratings = np.array([[_csv_number(row, f"{dimension}_truth") for dimension in DIMENSIONS] for row in rows])
+    predictions = np.array([[_csv_number(row, dimension) for dimension in DIMENSIONS] for row in rows])
+    if not (np.isfinite(ratings) & np.isfinite(predictions)).any():
+        problems.append(f"{path}: holds no predictions of emotions beside their ratings")
+        return None
+    return Evaluation(
+        system=system,
+        path=path,
+        test_set=_test_set(metrics, path),
+        scale=_scale(metrics, ratings),
+        names=[row.get("id") or str(index) for index, row in enumerate(rows)],
+        speakers=[row.get("speaker") or None for row in rows],
+        ratings=ratings,
+        predictions=predictions,
+        pretrained=any("text" in row or "negative" in row for row in rows[:1]),
+    )
+
+
+def evaluated_run(path: Path) -> Path:
+    """The run folder, or else the model folder, that an evaluation folder is about."""
+    model = _json_object(path / "metrics.json", []).get("model")
+    if not isinstance(model, str) or not model:
+        return path
+    folder = Path(model)
+    return folder.parent if folder.name == "model" else folder
+
+
+def is_evaluation_folder(path: Path) -> bool:
+    """Whether ``sa2sr evaluate`` wrote this folder."""
+    return (path / "predictions.csv").is_file()
+
+
+def number(mapping: Any, *keys: str) -> float | None:
+    """A finite number in nested mappings; none where there is no such."""
+    for key in keys:
+        if not isinstance(mapping, Mapping):
+            return None
+        mapping = mapping.get(key)
+    good = isinstance(mapping, int | float) and not isinstance(mapping, bool) and math.isfinite(mapping)
+    return float(mapping) if good else None
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a training wrote this folder."""
+    return (path / "history.jsonl").is_file() or (path / "recipe.yaml").is_file()
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The end of each path, as short as tells it from the others: ``sa2sr``, or ``a/sa2sr`` beside ``b/sa2sr``."""
+    parts = [Path(os.path.abspath(path)).parts for path in paths]
+    names = []
+    for own in parts:
+        others = [other for other in parts if other != own]
+        length = next((n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others)), len(own))
+        names.append(printable("/".join(own[-length:])))
+    return names
+
+
+def _json_object(path: Path, problems: list[str]) -> dict[str, Any]:
+    text = _text(path, problems)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{path}: is not JSON ({_one_line(error, path)})")
+        return {}
+    if not isinstance(value, dict):
+        problems.append(f"{path}: is not a JSON object")
+        return {}
+    return value
+
+
+def _json_lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
+    text = _text(path, problems) or ""
+    for line_number, line in enumerate(text.splitlines(), start=1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            yield value
+        else:
+            problems.append(f"{path}, line {line_number}: is not a JSON object; left out")
+
+
+def _text(path: Path, problems: list[str]) -> str | None:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            problems.append(f"{path}: is larger than {_MOST_BYTES:,} bytes; left out")
+            return None
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        problems.append(f"{path}: cannot be read ({error.strerror})")
+    except UnicodeDecodeError:
+        problems.append(f"{path}: is not UTF-8 text")
+    return None
+
+
+def _one_line(error: Exception, path: Path) -> str:
+    return " ".join(str(error).split())[:300] or f"{path}: {type(error).__name__}"
+
+
+def _csv_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
+    text = _text(path, problems)
+    if text is None:
+        return []
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval="", restkey="_", strict=True))
+    except csv.Error as error:
+        problems.append(f"{path}: is not CSV ({error})")
+        return []
+    if not rows:
+        problems.append(f"{path}: holds no predictions")
+    return rows
+
+
+def _csv_number(row: Mapping[str, str], column: str) -> float:
+    try:
+        value = float(row.get(column) or "nan")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _test_set(metrics: Mapping[str, Any], path: Path) -> str:
+    """``ravdess-test`` for ``ravdess/test.jsonl.gz``; the name of the folder where the manifests are not known."""
+    manifests = metrics.get("manifests")
+    named = [Path(m) for m in manifests if isinstance(m, str)] if isinstance(manifests, list) else []
+    stems = [f"{m.parent.name}/{m.name.removesuffix('.gz').removesuffix('.jsonl')}".lstrip("/") for m in named]
+    return printable(" + ".join(stems) or path.name)
+
+
+def _scale(metrics: Mapping[str, Any], ratings: NDArray[np.float64]) -> Scale:
+    """That of the evaluation; the range of the ratings where it is not known."""
+    saved = metrics.get("scale")
+    if isinstance(saved, dict):
+        try:
+            return validate(Scale, saved, "scale")
+        except UserError:
+            pass
+    low, high = float(np.nanmin(ratings)), float(np.nanmax(ratings))
+    return Scale(name="unknown", low=low, high=max(high, low + 1e-6))
