@@ -320,8 +320,6 @@ def correlate(
 
     sa2sr correlate --counts table1.csv --group sad+anger+frustrated --json
     """
-    import json
-
     from sa2sr.sentiment import teacher_from_name
     from sa2sr.studies import correlate as study
     from sa2sr.studies.sentiment_counts import counts_of_cuts, counts_of_table, read_counts

@@ -151,6 +151,26 @@ def bootstrap(
     return Estimate(value, *_interval(drawn, level))
 
 
+def bootstrap_counts(
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    counts: ArrayLike,
+    *,
+    metric: MetricName = "spearman",
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """:func:`bootstrap` over utterances that are given as distinct pairs, shape (N,), and how often each occurs."""
+    function, p, y, weights = _METRICS[metric], np.asarray(prediction), np.asarray(truth), np.asarray(counts, float)
+    total = int(weights.sum())
+    value = float(function(p, y, weights[None])[0])
+    if total < 2:
+        return Estimate(value, float("nan"), float("nan"))
+    drawn = np.random.default_rng(seed).multinomial(total, weights / total, size=resamples).astype(np.float64)
+    return Estimate(value, *_interval([function(p, y, drawn)], level))
+
+
 def paired_bootstrap(
     prediction_a: ArrayLike,
     prediction_b: ArrayLike,
