@@ -59,6 +59,12 @@ def test_capitals_are_emphasis_beside_lower_case() -> None:
     assert loud[2] > calm[2]
 
 
+def test_curly_apostrophes_negate_too() -> None:
+    straight, curly = TEACHER.probabilities(["it wasn't good", "it wasn\u2019t good"])
+    np.testing.assert_array_equal(curly, straight)
+    assert curly.argmax() == SENTIMENTS.index("negative")
+
+
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_text_gets_probabilities(texts: list[str]) -> None:

@@ -29,8 +29,13 @@ class VaderTeacher:
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See :meth:`sa2sr.sentiment.Teacher.probabilities`."""
-        scores = (self._analyser.polarity_scores(natural_case(text[:_LONGEST])) for text in texts)
+        scores = (self._analyser.polarity_scores(_prepared(text)) for text in texts)
         return probabilities_from_compound(np.array([score["compound"] for score in scores], dtype=np.float64))
+
+
+def _prepared(text: str) -> str:
+    """VADER knows contractions, and so negations, with the straight apostrophe only."""
+    return natural_case(text[:_LONGEST]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
 def probabilities_from_compound(compound: NDArray[np.float64]) -> NDArray[np.float32]:
