@@ -19,6 +19,7 @@ from sa2sr.metrics import (
     MetricName,
     auc,
     bootstrap,
+    bootstrap_counts,
     ccc,
     confusion,
     edits,
@@ -288,6 +289,17 @@ def test_only_draws_of_speakers_cover_the_truth_where_speakers_differ() -> None:
 
     assert np.mean([covered(True) for _ in range(200)]) >= 0.88
     assert np.mean([covered(False) for _ in range(200)]) <= 0.75
+
+
+@pytest.mark.parametrize("metric", ["spearman", "pearson", "ccc", "rmse"])
+def test_counts_stand_for_utterances(metric: MetricName) -> None:
+    x, y = np.array([0.0, 1, 2, 0, 1, 2]), np.array([0.0, 0, 0, 1, 1, 1])
+    counts = np.array([40, 20, 10, 15, 0, 60])
+    table = bootstrap_counts(x, y, counts, metric=metric, resamples=4000)
+    utterances = bootstrap(np.repeat(x, counts), np.repeat(y, counts), metric=metric, resamples=4000, seed=1)
+    assert table.value == pytest.approx(utterances.value, abs=1e-12)
+    assert [table.low, table.high] == pytest.approx([utterances.low, utterances.high], abs=0.015)
+    assert math.isnan(bootstrap_counts(x, y, np.zeros(6), metric=metric).value)
 
 
 def test_level_and_seed() -> None:

@@ -94,11 +94,11 @@ def correlate(
     """
     classes = emotion_classes(table.emotions, groups, order)
     merged = _merged(table, classes)
-    ranked = [index for index, own in enumerate(classes) if own.rank is not None]
-    ranks = np.repeat([float(classes[index].rank or 0) for index in ranked], len(SENTIMENTS))
-    sentiments = np.tile(np.arange(float(len(SENTIMENTS))), len(ranked))
-    counts = merged[ranked].ravel()
-    spearman = bootstrap_counts(sentiments, ranks, counts, resamples=resamples, level=level, seed=seed)
+    places = sorted({own.rank for own in classes if own.rank is not None})
+    counts = [merged[[own.rank == place for own in classes]].sum(axis=0) for place in places]
+    ranks = np.repeat(np.array(places, np.float64), len(SENTIMENTS))
+    sentiments = np.tile(np.arange(float(len(SENTIMENTS))), len(places))
+    spearman = bootstrap_counts(sentiments, ranks, np.ravel(counts), resamples=resamples, level=level, seed=seed)
     return Correlation(table, associate(table.counts), classes, associate(merged), spearman, level)
 
 
