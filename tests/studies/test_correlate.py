@@ -153,6 +153,10 @@ def test_without_ranked_emotions_there_is_no_correlation() -> None:
     result = correlate(SentimentCounts(("surprise", "other"), np.array([[1, 2, 3], [3, 2, 1]])))
     assert figures(result)["spearman"] is None
     assert "no emotion is ranked" in as_markdown(result)
+    alone = as_markdown(correlate(SentimentCounts(("sad", "happy"), np.array([[0, 2, 0], [0, 3, 0]]))))
+    assert "Spearman's correlation needs two ranks" in alone
+    assert "Chi-square and Cramer's V need two emotions" in alone
+    assert "nan" not in alone
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------

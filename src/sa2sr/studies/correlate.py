@@ -201,9 +201,13 @@ def as_markdown(result: Correlation) -> str:
     lines += [
         "",
         f"Chi-square {association.chi_square:.1f} ({association.degrees_of_freedom} degrees of freedom, "
-        f"p = {association.p_value:.2g}), Cramer's V {association.cramers_v:.3f}.",
+        f"p = {association.p_value:.2g}), Cramer's V {association.cramers_v:.3f}."
+        if math.isfinite(association.chi_square)
+        else "Chi-square and Cramer's V need two emotions and two sentiments at least.",
         f"Spearman's correlation {spearman.value:.3f}, {result.level:.0%} interval {spearman.low:.3f} to "
-        f"{spearman.high:.3f} (bootstrap over utterances).",
+        f"{spearman.high:.3f} (bootstrap over utterances)."
+        if math.isfinite(spearman.value)
+        else "Spearman's correlation needs two ranks and two sentiments at least.",
         f"Coding: {' < '.join(SENTIMENTS)}; {order or 'no emotion is ranked'}."
         + (f" Left out: {', '.join(coding['left_out'])}." if coding["left_out"] else ""),
     ]
