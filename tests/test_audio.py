@@ -11,7 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from sa2sr import audio
-from sa2sr.audio import AudioInfo, change_speed, probe, read, resample, verify
+from sa2sr.audio import AudioInfo, change_speed, probe, read, read_parts, resample, verify
 from sa2sr.errors import AudioError
 
 FORMATS: dict[str, dict[str, str]] = {
@@ -213,3 +213,27 @@ def test_very_short_audio_survives_resampling() -> None:
 def test_errors_come_back_from_worker_processes() -> None:
     error = pickle.loads(pickle.dumps(AudioError("a.wav", "is empty")))
     assert (error.path, error.reason, str(error)) == ("a.wav", "is empty", "a.wav: is empty")
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("samples", [1, 2, 5, 1_000, 30_011])
+def test_parts_joined_are_the_file(tmp_path: Path, rate: int, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_VALUES", 700)
+    noise = np.random.default_rng(samples).uniform(-0.5, 0.5, (samples, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noise, rate, subtype="FLOAT")
+    whole = read(tmp_path / "a.wav", 16_000)
+    for longest in (0.3, 1.0, 10.0):
+        parts = list(read_parts(tmp_path / "a.wav", 16_000, longest))
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        assert len(parts) == max(1, math.ceil(samples / rate / longest)) or longest < 1  # half a second of slack
+        assert max(map(len, parts)) - min(map(len, parts)) <= max(len(parts), 8_000 if longest < 1 else 0)
+
+
+def test_parts_of_a_truncated_file_end_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_VALUES", 16_000)
+    path = write(tmp_path / "a.flac", sine(200, 20))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    parts = read_parts(path, 16_000, 2.0)
+    assert len(next(parts)) == 2 * 16_000
+    with pytest.raises(AudioError, match="truncated"):
+        list(parts)

@@ -20,7 +20,7 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".aiff", ".aif", ".au", ".
 MAX_CHANNELS = 256
 SAMPLING_RATES = (1_000, 1_000_000)  # Hz; beyond, a header is wrong, and resampling would blow a file up
 _LFS_POINTER = b"version https://git-lfs.github.com"
-_BLOCK_VALUES = 1 << 20  # samples of all channels that are decoded at a time
+_BLOCK_VALUES = 1 << 18  # samples of all channels that are decoded at a time
 # libsndfile's log of a header that promises more bytes than the file holds
 _PROMISED_BYTES = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN_LENGTH = 0x7FFFF000  # and more: what programs promise that write to a pipe

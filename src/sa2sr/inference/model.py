@@ -1,5 +1,6 @@
 """A model that is ready to predict."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from sa2sr.config import ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
 from sa2sr.inference.engine import Engine, TorchEngine
-from sa2sr.inference.sources import find_audio
+from sa2sr.inference.sources import find_audio, is_folder
 from sa2sr.inference.table import EmotionTable, Failure, Row
 from sa2sr.network.folder import find_model, read_settings
 
@@ -94,21 +95,23 @@ class Model:
         Raises:
             AudioError: if a single file or array cannot be read
             ModelError: if the model does not predict emotions
+            ValueError: if ``longest`` is not a duration
         """
         scale = self.scale
-        if isinstance(audio, str | Path):
-            clips = self.clips(find_audio([audio]), longest=longest)
-        elif hasattr(audio, "__array__"):
+        if not 0 < longest < math.inf:
+            raise ValueError(f"longest must be a duration in seconds, not {longest}")
+        is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path)
+        if is_array:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest)
         else:
-            clips = self.clips(find_audio(audio), longest=longest)
+            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest)
         table = EmotionTable([], scale, self.settings.name)
         for each in self.rows(clips):
             if isinstance(each, Row):
                 table.rows.append(each)
             else:
                 table.failures.append(each)
-        single = hasattr(audio, "__array__") or (isinstance(audio, str | Path) and not Path(audio).is_dir())
+        single = is_array or (is_path and not is_folder(Path(audio)))
         if single and not table.rows:
             raise AudioError(table.failures[0].file, table.failures[0].reason)
         return table

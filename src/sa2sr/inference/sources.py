@@ -18,7 +18,7 @@ def find_audio(paths: Iterable[str | Path]) -> Iterator[Path | Failure]:
     that cannot be read, or has no audio, becomes a failure.
     """
     for path in map(Path, paths):
-        if _is_folder(path):
+        if is_folder(path):
             yield from _audio_below(path)
         else:
             yield path
@@ -47,7 +47,8 @@ def _audio_below(root: Path) -> Iterator[Path | Failure]:
         yield Failure(str(root), f"is a folder without audio files ({', '.join(sorted(_AUDIO))})")
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, whatever the name."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a name that is too long, or has a NUL byte
