@@ -16,7 +16,7 @@ Voice = Callable[..., NDArray[np.float32]]
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
     """``random_model(layers=1, units=8, heads=("emotion",), ...)`` saves a model with random weights.
 
-    A ``gain`` of the encoder's weights makes its states depend more on what it hears.
+    A ``gain`` of its weights, but for the emotion regressor's, makes it say more different things.
     """
 
     def make(
@@ -42,8 +42,8 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
             scale=scale if "emotion" in heads else None,
         )
         model = SpeechModel(settings)
-        for weights in model.encoder.parameters():
-            weights.data *= gain
+        for name, weights in model.named_parameters():
+            weights.data *= 1 if "emotion" in name else gain
         if "emotion" in heads:
             model.emotion.rating_mean.copy_(torch.full((len(DIMENSIONS),), mean))
             model.emotion.rating_spread.copy_(torch.full((len(DIMENSIONS),), spread))
