@@ -3,7 +3,8 @@
 - **Valence is in the words only.** Every sentence holds one word that VADER's lexicon rates, or none. Its mean human
   rating, -4 to 4, is stretched to the scale, 1 to 7; a sentence without one is a 4.
 - **Activation and dominance are in the voice only**: two numbers, drawn for every utterance apart from its words, set
-  rate, pitch, pitch range and loudness (:func:`prosody_of`).
+  rate, pitch, pitch range and loudness (:func:`prosody_of`). Half of the dominance is the activation, since in ratings
+  of natural speech the two go together as well.
 - Five raters give whole numbers within one point of these; a rating is their mean.
 
 Three parts share one vocabulary but not its rated words, nor its voices:
@@ -13,11 +14,12 @@ part                      voices                    rated words                 
 ========================  ========================  ================================  ========================
 pretraining-train / -dev  training / development    all                               none; transcripts matter
 train / dev               training / development    some / others                     few
-test                      heard nowhere else        in neither train nor dev          for evaluation
+test-known-words          heard nowhere else        those of train                    for evaluation
+test-new-words            heard nowhere else        in neither train nor dev          for evaluation
 ========================  ========================  ================================  ========================
 
-So a model can only tell the valence of the test if it learnt what words mean before fine-tuning: which is the claim
-of sentiment-aware pre-training. No sentence is in two parts.
+So a model can only tell the valence of the new words if it learnt what words mean before fine-tuning: which is the
+claim of sentiment-aware pre-training. For the known ones it is enough to recognise them. No sentence is in two parts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ from typing import Literal, TypeVar
 from sa2sr.config import Scale
 from sa2sr.corpora.espeak import Prosody
 from sa2sr.corpora.spoken import SpokenUtterance, speak_corpus
+from sa2sr.corpora.voices import VOICES, Group
 from sa2sr.errors import CorpusError
 
 Size = Literal["full", "small", "tiny"]
@@ -38,7 +41,7 @@ Polarity = Literal["positive", "negative"]
 T = TypeVar("T")
 
 SCALE = Scale(name="1-7", low=1, high=7)
-SPLITS = ("pretraining-train", "pretraining-dev", "train", "dev", "test")
+SPLITS = ("pretraining-train", "pretraining-dev", "train", "dev", "test-known-words", "test-new-words")
 
 # No two of these share a stem, so that a word of the test is not half known from another one.
 RATED_WORDS: dict[Polarity, dict[Kind, tuple[str, ...]]] = {
@@ -94,54 +97,13 @@ FILLERS: dict[str, tuple[str, ...]] = {
     "time": ("yesterday", "today", "on monday", "this morning", "last week", "in april"),
 }
 
-# Variants of espeak-ng that speak clearly. Some are one voice under several names: those whose normalised frames of one
-# sentence differ by less than 0.35 of a standard deviation are kept within one of the three groups.
-VOICES: dict[str, tuple[str, ...]] = {
-    "training": (
-        *(
-            "Alex",
-            "Andrea",
-            "Denis",
-            "Diogo",
-            "Gene",
-            "Gene2",
-            "Henrique",
-            "Mario",
-            "Michael",
-            "Mike",
-            "Nguyen",
-            "Reed",
-        ),
-        *("RicishayMax", "RicishayMax2", "adam", "anika", "aunty", "benjamin", "edward", "f2", "f3", "f5"),
-        *(
-            "gustave",
-            "ian",
-            "iven3",
-            "john",
-            "klatt",
-            "klatt3",
-            "klatt4",
-            "m1",
-            "m5",
-            "m6",
-            "m7",
-            "m8",
-            "max",
-            "michel",
-        ),
-        *("miguel", "mike2", "rob", "robert", "robosoft2", "robosoft4", "steph", "steph3", "victor"),
-    ),
-    "development": ("Lee", "belinda", "david", "f1", "linda", "m2", "m3", "pedro"),
-    "test": (
-        *("Andy", "Annie", "boris", "f4", "grandma", "m4", "marcelo", "norbert", "pablo", "sandro", "shelby", "travis"),
-    ),
-}
-VOICES_OF_SPLIT = {
+VOICES_OF_SPLIT: dict[str, Group] = {
     "pretraining-train": "training",
     "pretraining-dev": "development",
     "train": "training",
     "dev": "development",
-    "test": "test",
+    "test-known-words": "test",
+    "test-new-words": "test",
 }
 
 
@@ -154,9 +116,9 @@ class DemoSize:
 
 
 SIZES: dict[Size, DemoSize] = {
-    "full": DemoSize(dict(zip(SPLITS, (1500, 150, 300, 120, 300), strict=True)), words=16),
-    "small": DemoSize(dict(zip(SPLITS, (400, 60, 120, 48, 120), strict=True)), words=8),
-    "tiny": DemoSize(dict(zip(SPLITS, (60, 12, 24, 12, 24), strict=True)), words=4),
+    "full": DemoSize(dict(zip(SPLITS, (3000, 150, 300, 150, 200, 300), strict=True)), words=16),
+    "small": DemoSize(dict(zip(SPLITS, (600, 60, 120, 60, 60, 120), strict=True)), words=8),
+    "tiny": DemoSize(dict(zip(SPLITS, (60, 12, 24, 12, 12, 24), strict=True)), words=4),
 }
 
 
@@ -169,12 +131,12 @@ def make_demo_corpus(
 
     Args:
         out: folder for the audio and the manifests
-        size: ``"full"`` (about an hour of speech), ``"small"`` or ``"tiny"``
+        size: ``"full"`` (about two hours of speech), ``"small"`` or ``"tiny"``
         seed: of the sentences, of what is held out, and of the ratings
         jobs: processes; by default one a processor
 
     Returns:
-        the manifests by split: ``pretraining-train``, ``pretraining-dev``, ``train``, ``dev``, ``test``
+        the manifests by split, of which there are :data:`SPLITS`
 
     Raises:
         UserError: if espeak-ng is not installed (the extra ``demo``)
@@ -199,11 +161,12 @@ def demo_utterances(size: Size = "full", seed: int = 0) -> list[SpokenUtterance]
         chosen = _balanced(words[split], count, random)
         voices = _endless(VOICES[VOICES_OF_SPLIT[split]], random)
         for number, (word, voice) in enumerate(zip(chosen, voices, strict=False), start=1):
-            activation, dominance = _between(random, -1, 1), _between(random, -1, 1)
+            activation = _between(random, -1, 1)
+            dominance = (activation + _between(random, -1, 1)) / 2
             ratings = {
                 "activation": _rate(4 + 2 * activation, random),
                 "valence": _rate(4 if word is None else 4 + 0.75 * lexicon()[word.text], random),
-                "dominance": _rate(4 + 2 * dominance, random),
+                "dominance": _rate(4 + 2.5 * dominance, random),
             }
             rated = not split.startswith("pretraining")
             utterances.append(
@@ -262,9 +225,10 @@ def split_words(size: Size, random: Random) -> dict[str, list[RatedWord]]:
         for kind, texts in kinds.items():
             words = _shuffled([RatedWord(text, kind, polarity) for text in texts[: SIZES[size].words]], random)
             test, dev = len(words) // 2, len(words) // 4
-            split["test"] += words[:test]
+            split["test-new-words"] += words[:test]
             split["dev"] += words[test : test + dev]
             split["train"] += words[test + dev :]
+            split["test-known-words"] += words[test + dev :]
             split["pretraining-train"] += words
             split["pretraining-dev"] += words
     return split
