@@ -201,6 +201,37 @@ def paired_bootstrap(
     return Difference(value, low, high, float(p_value))
 
 
+def crossed_bootstrap(
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    rows: Sequence[Hashable],
+    columns: Sequence[Hashable],
+    *,
+    metric: MetricName,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """:func:`bootstrap` of a crossed design, such as sentences that are all said by the same voices.
+
+    Whole rows and whole columns are drawn, each apart from the other, and an utterance counts as often as its row
+    times as often as its column: the interval is about new sentences and new voices. What is peculiar to a pair of
+    them counts up to three times, so the interval is rather too wide than too narrow (McCullagh, 2000; Owen, 2007).
+
+    Args:
+        prediction: as for :func:`bootstrap`
+        truth: as for :func:`bootstrap`; with ones and the metric ``ratio``, the mean of ``prediction``
+        rows: the sentence, say, of each utterance
+        columns: the voice, say, of each utterance
+
+    Other arguments as for :func:`bootstrap`. The bounds are NaN where there are fewer than two rows or columns.
+    """
+    function, p, y = _METRICS[metric], np.asarray(prediction), np.asarray(truth)
+    value = _of_all(function, p, y)
+    drawn = [function(p, y, weights) for weights in _crossed_resamples(rows, columns, resamples, seed)]
+    return Estimate(value, *_interval(drawn, level))
+
+
 def _resamples(count: int, speakers: Sequence[Hashable] | None, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each utterance is drawn, in pieces of shape (some resamples, N); nothing if there is one to draw."""
     if speakers is not None and len(speakers) != count:
@@ -210,12 +241,38 @@ def _resamples(count: int, speakers: Sequence[Hashable] | None, resamples: int, 
     if clusters < 2:
         return
     generator = np.random.default_rng(seed)
-    most = max(1, _CELLS // count)
-    for start in range(0, resamples, most):
-        rows = min(most, resamples - start)
-        drawn = generator.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(np.float64)
+    for some in _pieces(resamples, count):
+        weights = _draw(generator, some, clusters)
         yield weights if speakers is None else weights[:, owners]
+
+
+def _crossed_resamples(
+    rows: Sequence[Hashable], columns: Sequence[Hashable], resamples: int, seed: int
+) -> Iterator[Floats]:
+    """As :func:`_resamples`; nothing if there is one row or one column."""
+    if len(rows) != len(columns):
+        raise ValueError(f"{len(rows)} rows for {len(columns)} columns: each utterance has one of both")
+    owners = [_numbered(rows), _numbered(columns)]
+    clusters = [int(own.max(initial=-1)) + 1 for own in owners]
+    if min(clusters) < 2:
+        return
+    generator = np.random.default_rng(seed)
+    for some in _pieces(resamples, len(owners[0])):
+        of_rows, of_columns = (_draw(generator, some, count) for count in clusters)
+        yield of_rows[:, owners[0]] * of_columns[:, owners[1]]
+
+
+def _pieces(resamples: int, count: int) -> Iterator[int]:
+    """How many resamples of ``count`` utterances are held in memory, until all are done."""
+    most = max(1, _CELLS // count)
+    yield from (min(most, resamples - start) for start in range(0, resamples, most))
+
+
+def _draw(generator: np.random.Generator, resamples: int, clusters: int) -> Floats:
+    """How often each of ``clusters`` is drawn, shape (resamples, clusters)."""
+    drawn = generator.integers(clusters, size=(resamples, clusters)) + clusters * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * clusters).reshape(resamples, clusters)
+    return counts.astype(np.float64)
 
 
 def _numbered(speakers: Sequence[Hashable]) -> NDArray[np.int64]:
