@@ -1,3 +1,5 @@
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,3 +48,21 @@ def reasons() -> Callable[[Report], dict[str, list[str]]]:
         return found
 
     return sort
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, str]]:
+    """Digests of all files of a folder but temporary ones; the absolute paths in manifests are made relative."""
+
+    def digest(folder: Path) -> dict[str, str]:
+        found = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                data = path.read_bytes()
+                if path.name.endswith(".jsonl.gz"):
+                    data = json.dumps([cut.to_dict() for cut in read_cuts(path)]).encode()
+                data = data.replace(str(folder).encode(), b"OUT")
+                found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+        return found
+
+    return digest

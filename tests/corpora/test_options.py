@@ -20,7 +20,13 @@ def test_words_become_options() -> None:
         "dev_sessions": "",
     }
     assert parse_options(table, ["--scale", "-1-1"]) == {"scale": "-1-1"}
+    assert parse_options(find("text"), ["--exclude", "a.csv:x", "--no-strip-punctuation", "--exclude=b"]) == {
+        "exclude": ["a.csv:x", "b"],
+        "strip_punctuation": "false",
+    }
     for corpus, words, message in (
+        (find("text"), ["--no-limit"], "'--no-limit' is not an option"),
+        (find("text"), ["--no-strip-punctuation=1"], "is not an option"),
         (ravdess, ["--scale", "1-7"], "--dev-actors, --test-actors"),
         (ravdess, ["1-4"], "'1-4' is not an option"),
         (ravdess, ["--dev-actors"], "--dev-actors needs a value"),

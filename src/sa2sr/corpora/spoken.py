@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from sa2sr.audio import probe, resample
-from sa2sr.config import Scale
+from sa2sr.config import Scale, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, NoOptions, Problem, Utterance
 from sa2sr.corpora.espeak import Prosody, speak, variants
 from sa2sr.errors import AudioError, SynthesisError, UserError
@@ -39,7 +39,7 @@ class SpokenUtterance:
     prosody: Prosody = field(default_factory=Prosody)
     split: str = "train"
     emotion: str | None = None
-    ratings: Mapping[str, float] = field(default_factory=dict)
+    ratings: Mapping[str, str | float] = field(default_factory=dict)
     scale: Scale | None = None  # of the ratings
     custom: Mapping[str, Any] = field(default_factory=dict)
 
@@ -47,6 +47,35 @@ class SpokenUtterance:
     def speaker(self) -> str:
         """The variant, which is the same vocal tract in every language."""
         return self.voice.partition("+")[2] or self.voice
+
+
+@dataclass(frozen=True)
+class SpokenCorpus:
+    """A corpus of texts, which becomes one of speech when it is prepared.
+
+    Attributes:
+        name: as on the command line
+        summary: one line for its help
+        read: ``read(source, options)`` yields what is to be spoken, and problems, in any order
+        options: the class of ``options``, whose ``strip_punctuation`` says what is spoken of a text
+    """
+
+    name: str
+    summary: str
+    read: Callable[[Path, Any], Iterator[SpokenUtterance | Problem]]
+    options: type[Settings]
+
+    def spoken_into(self, out: Path, jobs: int | None) -> Corpus:
+        """The corpus whose audio is below ``out``; it is spoken when it is read."""
+
+        def read(source: Path, options: Any) -> Iterator[Entry]:
+            texts = self.read(source, options)
+            return speak_all(texts, out, strip_punctuation=options.strip_punctuation, jobs=jobs)
+
+        return Corpus(self.name, self.summary, read, self.options)
+
+
+AnyCorpus = Corpus | SpokenCorpus
 
 
 def speak_corpus(
@@ -82,18 +111,43 @@ def speak_corpus(
     """
     from sa2sr.corpora.preparation import write_manifests  # takes seconds to import
 
-    variants()  # a missing engine shows before any process is started
     out = Path(out)
-    orders = [_order(utterance, out, suffix, sampling_rate, strip_punctuation) for utterance in utterances]
+    entries = speak_all(
+        utterances, out, suffix=suffix, sampling_rate=sampling_rate, strip_punctuation=strip_punctuation, jobs=jobs
+    )
+    corpus = Corpus(name, "spoken by espeak-ng", lambda _source, _options: entries)
+    return write_manifests(
+        corpus, out, out, NoOptions(), allow_speaker_overlap=allow_speaker_overlap, decode=False, jobs=jobs
+    )
+
+
+def speak_all(
+    utterances: Iterable[SpokenUtterance | Problem],
+    out: Path,
+    *,
+    suffix: Literal[".flac", ".wav"] = ".flac",
+    sampling_rate: int = 16_000,
+    strip_punctuation: bool = False,
+    jobs: int | None = None,
+) -> Iterator[Entry]:
+    """Speak utterances into ``out/audio``, as :func:`speak_corpus` does; problems come back with what was spoken.
+
+    Raises:
+        UserError: if espeak-ng is not installed, or a file cannot be written
+    """
+    variants()  # a missing engine shows before any process is started
     entries: list[Entry] = []
+    orders: list[_Order] = []
+    for utterance in utterances:
+        if isinstance(utterance, Problem):
+            entries.append(utterance)
+        else:
+            orders.append(_order(utterance, out, suffix, sampling_rate, strip_punctuation))
     with progress("Speaking", len(orders)) as advance:
         for order, reason in map_in_processes(_fulfil, orders, killed=_killed, jobs=jobs, chunk=_CHUNK):
             entries.append(_entry(order, reason))
             advance(1)
-    corpus = Corpus(name, "spoken by espeak-ng", lambda _source, _options: _sorted(entries))
-    return write_manifests(
-        corpus, out, out, NoOptions(), allow_speaker_overlap=allow_speaker_overlap, decode=False, jobs=jobs
-    )
+    return _sorted(entries)
 
 
 def without_punctuation(text: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from sa2sr.config import DIMENSIONS, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
-from sa2sr.corpora.options import parse_scale
+from sa2sr.corpora.options import check_encoding, parse_scale
 from sa2sr.corpora.scanning import AudioFinder
 from sa2sr.corpora.tables import find_column, read_table
 from sa2sr.errors import CorpusError
@@ -65,10 +65,7 @@ class Options(Settings):
 def read(source: Path, options: Options) -> Iterator[Entry]:
     """The utterances of a table."""
     scale = parse_scale(options.scale)
-    try:
-        "".encode(options.encoding)
-    except LookupError:
-        raise CorpusError(f"encoding '{options.encoding}' is not known; utf-8 and latin-1 are, for example") from None
+    check_encoding(options.encoding)
     root = options.audio_root or source.absolute().parent
     finder = AudioFinder()
     problems: list[Problem] = []
