@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +9,7 @@ from typer.testing import CliRunner
 from sa2sr.cli import app
 from sa2sr.corpora import CORPORA, find
 from sa2sr.corpora.options import describe, held_out, parse_numbers, parse_options, parse_scale
+from sa2sr.corpora.spoken import SpokenCorpus
 from sa2sr.errors import CorpusError, UserError
 
 
@@ -76,6 +80,19 @@ def test_every_corpus_and_option_is_described() -> None:
             assert "--" + name.replace("_", "-") in text
             assert field.description
     assert CliRunner().invoke(app, ["prepare", "--list"]).output.strip() == text
+
+
+def test_every_corpus_and_option_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text(encoding="utf-8")
+    shared = page.partition("## Text, spoken here")[2].partition("### emobank")[0]
+    for corpus in CORPORA.values():
+        _, found, section = re.split(rf"^(##+ {corpus.name}\b.*)$", page, maxsplit=1, flags=re.MULTILINE)
+        assert found
+        section = re.split(r"^##+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
+        for name in corpus.options.model_fields:
+            flags = {f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"}
+            text = section + shared if isinstance(corpus, SpokenCorpus) else section
+            assert any(re.search(rf"`{flag}[ `]", text) for flag in flags), (corpus.name, name)
 
 
 def test_the_command(tmp_path, write_speech) -> None:

@@ -82,17 +82,21 @@ def test_subsets_are_random_nested_and_the_same_in_any_order() -> None:
     assert len(subset(TWO_HUNDRED, SpokenOptions())) == 200
 
 
-@pytest.mark.parametrize(("share", "count", "held_out"), [(0, 200, 0), (0.1, 200, 20), (0.001, 200, 1), (0.5, 1, 0)])
-def test_divide(share: float, count: int, held_out: int) -> None:
-    parts = Counter(sentence.split for sentence in divide(TWO_HUNDRED[:count], share, seed=0))
-    assert (parts["dev"], parts["train"]) == (held_out, count - held_out)
+def dev(count: int, share: float, seed: int = 0) -> set[str]:
+    parts = list(divide(TWO_HUNDRED[:count], share, seed))
+    assert len(parts) == count
+    assert {sentence.split for sentence in parts} <= {"train", "dev"}
+    return {sentence.name for sentence in parts if sentence.split == "dev"}
 
 
-def test_another_seed_divides_otherwise() -> None:
-    def dev(seed: int) -> set[str]:
-        return {sentence.name for sentence in divide(TWO_HUNDRED, 0.2, seed) if sentence.split == "dev"}
-
-    assert dev(0) != dev(1)
+def test_a_share_is_for_development() -> None:
+    assert dev(200, 0) == set()
+    assert 25 < len(dev(200, 0.2)) < 55
+    assert dev(200, 0.2) != dev(200, 0.2, seed=1)
+    assert dev(200, 0.05) < dev(200, 0.2)
+    assert dev(100, 0.2) == dev(200, 0.2) & {sentence.name for sentence in TWO_HUNDRED[:100]}
+    assert len(dev(20, 1e-9)) == len(dev(2, 0.5)) == 1
+    assert len(dev(1, 0.5)) == 0
 
 
 def test_voices_belong_to_the_split_and_to_the_sentence() -> None:

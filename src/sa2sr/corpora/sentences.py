@@ -95,11 +95,16 @@ def subset(sentences: Iterable[Sentence], options: SpokenOptions) -> list[Senten
 
 
 def divide(sentences: Iterable[Sentence], dev_share: float, seed: int) -> Iterator[Sentence]:
-    """Give a random share of the sentences to the split dev, at least one if the share is not 0, the rest to train."""
-    order = sorted(sentences, key=lambda sentence: draw(seed, "split", sentence.name))
-    held_out = min(max(1, round(dev_share * len(order))), len(order) - 1) if dev_share > 0 else 0
-    for place, sentence in enumerate(order):
-        yield replace(sentence, split="dev" if place < held_out else "train")
+    """Give about this share of the sentences to the split dev, the rest to train; neither is empty if it can be helped.
+
+    Each sentence is drawn by itself, so that it stays in its split when there are more of them.
+    """
+    numbered = ((draw(seed, "split", sentence.name), sentence) for sentence in sentences)
+    order = sorted(numbered, key=lambda pair: pair[0])
+    for rank, (number, sentence) in enumerate(order):
+        drawn = rank == 0 or int.from_bytes(number[:4], "big") < dev_share * 2**32
+        held_out = dev_share > 0 and drawn and rank < len(order) - 1
+        yield replace(sentence, split="dev" if held_out else "train")
 
 
 def cast(

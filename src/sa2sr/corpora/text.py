@@ -44,7 +44,7 @@ class Options(SpokenOptions):
     exclude: tuple[str, ...] = Field(
         (), description="FILE or FILE:COLUMN of sentences to leave out: lines, table or manifest; may be repeated"
     )
-    dev_share: float = Field(0.05, ge=0, le=0.5, description="of the sentences, for the dev split")
+    dev_share: float = Field(0.05, ge=0, le=0.5, description="of the sentences, about, for the dev split")
     encoding: str = Field("utf-8", description="of the files, such as windows-1252")
 
 
