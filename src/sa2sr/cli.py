@@ -344,6 +344,57 @@ def correlate(
 
 
 @app.command()
+def audit(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model or run folders, each as FOLDER or NAME=FOLDER.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for audit.json, audit.md, audit.csv and a picture.")
+    ] = None,
+    voices: Annotated[
+        str, typer.Option(help="distinct, all, how many of each group, or names separated by commas.")
+    ] = "distinct",
+    sentences: Annotated[int | None, typer.Option(min=1, help="Say the first carrier sentences only.")] = None,
+    speech: Annotated[
+        Path, typer.Option(help="Folder of the audio; it is spoken once and serves every audit.")
+    ] = Path("runs/audit-speech"),
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=1, max=100_000, help="For the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that speak; one a processor by default.")] = None,
+) -> None:
+    """Test whether a model hears words: how far do positive and negative ones shift valence, in equal prosody?
+
+    Sentences that differ by one positive, neutral or negative word are said by many voices of espeak-ng. Exit code 1:
+    some models could not be audited. 2: none could. Example:
+
+    sa2sr audit none=runs/none asr=runs/asr sa2sr=runs/sa2sr --out runs/audit
+    """
+    from sa2sr.studies.audit import named_models, run_audit
+    from sa2sr.studies.audit_report import print_audit
+    from sa2sr.studies.audit_sentences import TRIPLES
+
+    result = run_audit(
+        named_models(models),
+        out,
+        speech=speech,
+        triples=TRIPLES[:sentences],
+        voices=voices,
+        device=device,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+        jobs=jobs,
+    )
+    print_audit(result)
+    for name, reason in result.failed.items():
+        typer.secho(f"failed: {name}: {reason}", fg="yellow", err=True)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run and evaluation folders, or folders with such in them.")

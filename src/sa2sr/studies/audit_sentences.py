@@ -6,12 +6,17 @@ spoken, and no word or stem of a word comes twice, so that the carriers are inde
 a carrier has a rating, and no carrier is about a people or a country.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+from sa2sr.audio import probe
+from sa2sr.corpora.corpus import Problem
 from sa2sr.corpora.espeak import Prosody
-from sa2sr.corpora.spoken import SpokenUtterance
+from sa2sr.corpora.spoken import SpokenUtterance, speak_all
 from sa2sr.corpora.voices import VOICES, Group, choose_voices
+from sa2sr.errors import AudioError, UserError
 
 Sentiment = Literal["positive", "neutral", "negative"]
 SENTIMENTS: tuple[Sentiment, ...] = get_args(Sentiment)
@@ -112,7 +117,7 @@ def voices_of(wanted: str) -> dict[Group, tuple[str, ...]]:
     return choose_voices(wanted)
 
 
-def utterances_of(triples: tuple[Triple, ...], voices: dict[Group, tuple[str, ...]]) -> list[SpokenUtterance]:
+def utterances_of(triples: tuple[Triple, ...], voices: Mapping[Group, tuple[str, ...]]) -> list[SpokenUtterance]:
     """Every sentence by every voice, each with its place in the design; the splits are the groups of voices."""
     return [
         SpokenUtterance(
@@ -128,3 +133,62 @@ def utterances_of(triples: tuple[Triple, ...], voices: dict[Group, tuple[str, ..
         for number, triple in enumerate(triples)
         for sentiment in SENTIMENTS
     ]
+
+
+# --- Speaking them ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SpokenSentence:
+    """A file and its place in the design."""
+
+    path: Path
+    carrier: int
+    sentiment: int  # of SENTIMENTS
+    voice: int  # of Speech.voices
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Speech:
+    """All sentences, by all voices."""
+
+    triples: tuple[Triple, ...]
+    groups: Mapping[Group, tuple[str, ...]]
+    files: list[SpokenSentence]
+    not_spoken: list[str]  # and why
+
+    @property
+    def voices(self) -> list[str]:
+        """All voices, in the order of their groups."""
+        return [name for names in self.groups.values() for name in names]
+
+
+def speak_sentences(
+    triples: tuple[Triple, ...],
+    groups: Mapping[Group, tuple[str, ...]],
+    folder: str | Path,
+    *,
+    jobs: int | None = None,
+) -> Speech:
+    """Speak what is not in the folder yet.
+
+    Raises:
+        UserError: if nothing can be spoken
+    """
+    places = {name: index for index, name in enumerate(name for names in groups.values() for name in names)}
+    files, not_spoken = [], []
+    for entry in speak_all(utterances_of(triples, groups), Path(folder), jobs=jobs):
+        if isinstance(entry, Problem):
+            not_spoken.append(f"{entry.item}: {entry.detail}")
+            continue
+        try:
+            seconds = probe(entry.audio).seconds
+        except AudioError as error:
+            not_spoken.append(f"{entry.name}: {error}")
+            continue
+        place = (entry.custom["carrier"], SENTIMENTS.index(entry.custom["words"]), places[str(entry.speaker)])
+        files.append(SpokenSentence(entry.audio, *place, seconds))
+    if not files:
+        raise UserError(f"{folder}: nothing could be spoken ({not_spoken[0] if not_spoken else 'no sentences'})")
+    return Speech(triples, groups, files, not_spoken)

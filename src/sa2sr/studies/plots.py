@@ -86,17 +86,30 @@ def intervals(
     rows = list(estimates.items())
     with _panel(name, title, height=0.95 + 0.36 * len(rows)) as (axes, made):
         for index, (label, estimate) in enumerate(rows):
-            colour = _colour(colours.get(label, index))
-            axes.plot(
-                [estimate.low, estimate.high], [index, index], color=colour, linewidth=2.4, solid_capstyle="round"
-            )
-            axes.plot([estimate.value], [index], "o", color=colour, markersize=6.5)
-        axes.axvline(0, color=_QUIET, linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-        axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(x_label)
+            _interval(axes, estimate, index, _colour(colours.get(label, index)))
+        _rows(axes, [label for label, _ in rows], x_label)
+    return made[0]
+
+
+def interval_pairs(
+    name: str,
+    title: str,
+    rows: Mapping[str, tuple[Estimate, Estimate]],
+    *,
+    labels: tuple[str, str],
+    marks: Sequence[float] = (),
+    x_label: str,
+) -> Picture:
+    """A row for each system with two estimates and their intervals, a line at zero, and dotted ones at ``marks``."""
+    with _panel(name, title, height=1.3 + 0.42 * len(rows)) as (axes, made):
+        for index, pair in enumerate(rows.values()):
+            for series, estimate in enumerate(pair):
+                label = labels[series] if index == 0 else None
+                _interval(axes, estimate, index + 0.26 * (series - 0.5), _colour(series), label)
+        for mark in marks:
+            axes.axvline(mark, color=_QUIET, linewidth=0.8, linestyle=":")
+        _rows(axes, list(rows), x_label)
+        axes.figure.legend(loc="outside lower center", ncols=2)
     return made[0]
 
 
@@ -159,6 +172,21 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r'\1 style="stroke-linejoin: round"', svg)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg)
     return re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]}, {found[0]})", svg)
+
+
+def _interval(axes: Any, estimate: Estimate, row: float, colour: str, label: str | None = None) -> None:
+    axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="round")
+    axes.plot([estimate.value], [row], "o", color=colour, markersize=6.5, label=label)
+
+
+def _rows(axes: Any, labels: Sequence[str], x_label: str) -> None:
+    """One row for each label, the first on top, and a line at zero."""
+    axes.axvline(0, color=_QUIET, linewidth=0.8)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(x_label)
 
 
 def _colour(series: int) -> str:
