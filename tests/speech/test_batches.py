@@ -1,0 +1,280 @@
+"""Batches: every item once, within the limits, the same from any beginning and with any number of workers."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sa2sr.audio import probe
+from sa2sr.config import Augmentation, Batches, FrontEnd, Scale
+from sa2sr.cuts import make_cut
+from sa2sr.speech.batches import (
+    NO_AUGMENTATION,
+    Batch,
+    BatchPlan,
+    Item,
+    SpeechDataset,
+    collate,
+    load_batches,
+    plain_batches,
+    share,
+)
+from sa2sr.speech.features import extract, frame_count, stack
+from sa2sr.speech.utterances import Utterance
+
+FRONTEND = FrontEnd()
+TRIPLED = Augmentation()
+ONE_SPEED = Augmentation(speeds=(0.9, 1.0, 1.1), every_speed=False)
+DURATIONS = st.lists(st.floats(0.1, 35), max_size=80)
+LIMITS = st.builds(Batches, seconds=st.floats(0.5, 100), utterances=st.integers(1, 20), sorted_epochs=st.integers(0, 2))
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory: pytest.TempPathFactory, voice: Callable[..., NDArray[np.float32]]) -> list[Utterance]:
+    """Eight utterances of 0.2 to 0.9 s with all labels; the audio of the last is missing."""
+    folder = tmp_path_factory.mktemp("audio")
+    found = []
+    for number in range(8):
+        path = folder / f"{number}.flac"
+        soundfile.write(path, voice(0.2 + 0.1 * number, number), 16_000)
+        cut = make_cut(f"u{number}", path, probe(path))
+        sentiment = tuple(float(number % 3 == label) for label in range(3))
+        found.append(
+            Utterance(cut.id, cut, cut.duration, f"text {'ab'[number % 2]}", sentiment, (1.0, number, math.nan))
+        )
+    path.unlink()
+    return found
+
+
+def same(one: Batch, two: Batch) -> bool:
+    tensors = ("frames", "lengths", "sentiment", "ratings")
+    return (one.names, one.texts, one.seconds, one.failures) == (
+        two.names,
+        two.texts,
+        two.seconds,
+        two.failures,
+    ) and all(torch.equal(getattr(one, t).nan_to_num(99), getattr(two, t).nan_to_num(99)) for t in tensors)
+
+
+def check_limits(batches: Sequence[Sequence[Item]], durations: Sequence[float], limits: Batches) -> None:
+    for batch in batches:
+        longest = max(durations[item.index] / item.speed for item in batch)
+        assert batch
+        assert len(batch) == 1 or (len(batch) <= limits.utterances and len(batch) * longest <= limits.seconds)
+
+
+@given(durations=DURATIONS, limits=LIMITS, seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 5))
+@example(durations=[1.0] * 9, limits=Batches(utterances=4), seed=0, epoch=0)  # the last two are shared: 4, 3, 2
+@settings(deadline=None)
+def test_an_epoch_has_every_utterance_at_every_speed_once(
+    durations: list[float], limits: Batches, seed: int, epoch: int
+) -> None:
+    batches = BatchPlan(durations, limits, TRIPLED, seed).epoch(epoch)
+    items = Counter(item for batch in batches for item in batch)
+    assert items == Counter(Item(epoch, i, s) for i in range(len(durations)) for s in (0.9, 1.0, 1.1))
+    check_limits(batches, durations, limits)
+
+
+@given(durations=DURATIONS, limits=LIMITS, seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_without_tripling_every_utterance_comes_once_at_some_speed(
+    durations: list[float], limits: Batches, seed: int
+) -> None:
+    batches = BatchPlan(durations, limits, ONE_SPEED, seed).epoch(0)
+    assert sorted(item.index for batch in batches for item in batch) == list(range(len(durations)))
+    assert {item.speed for batch in batches for item in batch} <= {0.9, 1.0, 1.1}
+    check_limits(batches, durations, limits)
+
+
+def test_a_drawn_speed_is_any_of_them() -> None:
+    items = [item for batch in BatchPlan([1.0] * 3_000, Batches(), ONE_SPEED, 0).epoch(0) for item in batch]
+    counts = Counter(item.speed for item in items)
+    assert len(counts) == 3
+    assert all(abs(count - 1_000) < 5 * math.sqrt(3_000 * 2 / 9) for count in counts.values())
+
+
+@given(durations=DURATIONS, limits=LIMITS, seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_epochs_depend_on_the_seed_alone_not_on_those_before(
+    durations: list[float], limits: Batches, seed: int
+) -> None:
+    plan = BatchPlan(durations, limits, TRIPLED, seed)
+    in_order = [plan.epoch(epoch) for epoch in range(3)]
+    assert BatchPlan(durations, limits, TRIPLED, seed).epoch(2) == in_order[2]
+    assert plan.epoch(0) == in_order[0]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    durations = np.random.default_rng(0).uniform(1, 10, 200).tolist()
+    plans = [
+        tuple(
+            tuple(item.index for item in batch) for batch in BatchPlan(durations, Batches(), TRIPLED, seed).epoch(epoch)
+        )
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert len(set(plans)) == 3
+    # Not the order of the batches alone changes, but also who is with whom.
+    assert len({frozenset(map(frozenset, plan)) for plan in plans}) == 3
+
+
+def test_batches_hold_similar_durations_and_come_in_random_order() -> None:
+    durations = np.random.default_rng(0).gamma(3, 3, 2_000).clip(1, 35)
+    batches = BatchPlan(durations.tolist(), Batches(), NO_AUGMENTATION, 0).epoch(0)
+    longest = [max(durations[item.index] for item in batch) for batch in batches]
+    padded = sum(long * len(batch) for long, batch in zip(longest, batches, strict=True))
+    assert padded < 1.1 * durations.sum()
+    assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.3
+
+
+def test_the_first_epochs_may_go_from_short_to_long() -> None:
+    durations = np.random.default_rng(0).uniform(1, 20, 500)
+    plan = BatchPlan(durations.tolist(), Batches(sorted_epochs=1), NO_AUGMENTATION, 0)
+    means = [[np.mean([durations[item.index] for item in batch]) for batch in plan.epoch(epoch)] for epoch in (0, 1)]
+    assert means[0] == sorted(means[0])
+    assert means[1] != sorted(means[1])
+
+
+def test_the_last_batch_is_not_much_smaller_than_the_others() -> None:
+    sizes = [len(batch) for batch in plain_batches([1.0] * 65, Batches(utterances=32))]
+    assert sizes == [32, 16, 17]
+
+
+@given(durations=DURATIONS, limits=LIMITS)
+@settings(deadline=None)
+def test_evaluation_has_every_utterance_once_as_it_is(durations: list[float], limits: Batches) -> None:
+    batches = plain_batches(durations, limits)
+    items = [item for batch in batches for item in batch]
+    assert sorted(items, key=lambda item: item.index) == [Item(0, i, 1.0) for i in range(len(durations))]
+    assert [durations[item.index] for item in items] == sorted(durations)
+    check_limits(batches, durations, limits)
+
+
+@given(size=st.integers(1, 20), processes=st.integers(1, 8))
+@settings(deadline=None)
+def test_processes_share_a_batch_completely_and_evenly(size: int, processes: int) -> None:
+    batch = [Item(0, index, 1.0) for index in range(size)]
+    shares = [share(batch, rank, processes) for rank in range(processes)]
+    assert sorted(item.index for part in shares for item in part if not item.blank) == list(range(size))
+    assert all(len(part) >= 1 for part in shares)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert all(len(part) == 1 for part in shares if any(item.blank for item in part))
+
+
+def test_frames_of_an_item(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND)
+    for index, utterance in enumerate(utterances[:-1]):
+        _, frames, failure = dataset[Item(0, index, 1.0)]
+        waveform = soundfile.read(utterance.cut.recording.sources[0].source, dtype="float32")[0]
+        np.testing.assert_array_equal(frames, stack(extract(waveform, FRONTEND), 3))
+        assert failure is None
+
+
+def test_speed_changes_the_duration(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND)
+    for index, utterance in enumerate(utterances[:-1]):
+        for speed in (0.9, 1.0, 1.1):
+            steps = frame_count(round(utterance.seconds * 16_000 / speed), FRONTEND)
+            assert dataset[Item(0, index, speed)][1].shape == (math.ceil(steps / 3), 120)
+
+
+def test_masks_depend_on_seed_epoch_utterance_and_speed_alone(utterances: list[Utterance]) -> None:
+    always = Augmentation(probability=1)
+    items = [Item(epoch, index, speed) for epoch in (0, 1) for index in range(7) for speed in (1.0, 1.1)]
+    dataset = SpeechDataset(utterances, FRONTEND, always, seed=3)
+    frames = {item: dataset[item][1] for item in items}
+    again = SpeechDataset(utterances, FRONTEND, always, seed=3)
+    for item in random.Random(0).sample(items, len(items)):
+        np.testing.assert_array_equal(again[item][1], frames[item])
+
+    def masked(frames: NDArray[np.float32]) -> bytes:
+        return (frames[:6] == 0).tobytes()
+
+    masks = [masked(part) for part in frames.values()]
+    assert len(set(masks)) > 0.9 * len(masks)
+    other = SpeechDataset(utterances, FRONTEND, always, seed=4)
+    assert sum(masked(other[item][1]) != mask for item, mask in zip(items, masks, strict=True)) > 0.9 * len(masks)
+
+
+def test_a_source_is_asked_for_the_utterance_and_the_speed(utterances: list[Utterance]) -> None:
+    def source(index: int, speed: float) -> NDArray[np.float16]:
+        return np.full((4, 40), index + speed, np.float16)
+
+    _, frames, _ = SpeechDataset(utterances, FRONTEND, source=source)[Item(0, 2, 1.1)]
+    assert frames.dtype == np.float32
+    expected = np.full((2, 120), np.float16(3.1), np.float32)
+    expected[1, 40:] = 0
+    np.testing.assert_array_equal(frames, expected)
+
+
+def test_a_batch(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND)
+    items = [dataset[Item(0, index, 1.0)] for index in (5, 0, 2)]
+    batch = collate(items)
+    lengths = [len(frames) for _, frames, _ in items]
+    assert batch.lengths.tolist() == lengths == [24, 7, 14]
+    assert batch.frames.shape == (3, 24, 120)
+    assert batch.frames.dtype == torch.float32
+    for row, (_, frames, _) in zip(batch.frames, items, strict=True):
+        np.testing.assert_array_equal(row[: len(frames)], frames)
+        assert not row[len(frames) :].any()
+    assert batch.names == ["u5", "u0", "u2"]
+    assert batch.texts == ["text b", "text a", "text a"]
+    assert batch.sentiment.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]
+    np.testing.assert_array_equal(batch.ratings, [[1, 5, math.nan], [1, 0, math.nan], [1, 2, math.nan]])
+    assert batch.seconds == pytest.approx(0.7 + 0.2 + 0.4)
+    assert batch.failures == {}
+    assert same(batch.to(torch.device("cpu")), batch)
+
+
+def test_labels_that_are_missing_are_nan(utterances: list[Utterance]) -> None:
+    bare = Utterance("bare", utterances[0].cut, 0.2, scale=Scale())
+    batch = collate([SpeechDataset([bare], FRONTEND)[Item(0, 0, 1.0)]])
+    assert batch.texts == [None]
+    assert batch.sentiment.shape == batch.ratings.shape == (1, 3)
+    assert batch.sentiment.isnan().all()
+    assert batch.ratings.isnan().all()
+
+
+def test_audio_that_cannot_be_read_costs_its_utterance_alone(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND, Augmentation(probability=1))
+    batch = collate([dataset[Item(0, index, 1.0)] for index in (7, 3)])
+    assert list(batch.failures) == [0]
+    assert "7.flac: does not exist" in batch.failures[0]
+    assert batch.names == ["u7", "u3"]
+    assert batch.texts == [None, "text b"]
+    assert batch.sentiment.isnan().all(1).tolist() == [True, False]
+    assert batch.ratings[0].isnan().all()
+    assert batch.lengths.tolist() == [1, 17]
+    assert not batch.frames[0].any()
+    assert batch.seconds == pytest.approx(0.5)
+    np.testing.assert_array_equal(batch.frames[1], dataset[Item(0, 3, 1.0)][1])
+
+
+def test_a_blank_item_has_neither_speech_nor_labels(utterances: list[Utterance]) -> None:
+    batch = collate([SpeechDataset(utterances, FRONTEND)[Item(0, 1, 1.0, blank=True)]])
+    assert batch.lengths.tolist() == [1]
+    assert not batch.frames.any()
+    assert batch.texts == [None]
+    assert batch.sentiment.isnan().all()
+    assert batch.ratings.isnan().all()
+    assert batch.seconds == 0
+    assert batch.failures == {}
+
+
+def test_workers_load_the_same_batches_from_any_beginning(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND, Augmentation(probability=0.5), seed=1)
+    plan = BatchPlan([u.seconds for u in utterances], Batches(seconds=2), dataset.augmentation, seed=1).epoch(0)
+    here = list(load_batches(dataset, plan))
+    assert len(here) == len(plan) > 5
+    assert {name for batch in here for name in batch.names} == {u.name for u in utterances}
+    assert sum(len(batch.failures) for batch in here) == 3  # the missing file, at every speed
+    assert all(same(one, two) for one, two in zip(load_batches(dataset, plan, workers=2), here, strict=True))
+    assert all(same(one, two) for one, two in zip(load_batches(dataset, plan[4:]), here[4:], strict=True))
