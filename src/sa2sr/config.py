@@ -60,6 +60,10 @@ class Scale(Settings):
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         return self
 
+    def excludes(self, rating: float) -> bool:
+        """Whether a rating is outside the scale, rounding aside; NaN, an unknown rating, is not."""
+        return rating < self.low - 1e-6 or rating > self.high + 1e-6
+
 
 class FrontEnd(Settings):
     """From a waveform to the frames that the encoder reads."""

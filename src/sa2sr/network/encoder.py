@@ -40,23 +40,27 @@ class BiLstmEncoder(nn.Module):
 
     def _packed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         packed = nn.utils.rnn.pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        for layer in self.layers:
-            data, *order = layer(packed)[0]
-            packed = nn.utils.rnn.PackedSequence(torch.dropout(data, self.dropout, self.training), *order)
+        for number, layer in enumerate(self.layers):
+            if number:
+                packed = packed._replace(data=torch.dropout(packed.data, self.dropout, self.training))
+            packed = layer(packed)[0]
         return nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=frames.shape[1])[0]
 
     def _padded(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        ahead = frames.transpose(0, 1)  # within this method sequences are (T', B, ...), as the kernel wants them
         index = reversal(lengths, frames.shape[1])
-        states, reversed_states = frames, reverse_within(frames, index)
-        for layer in self.layers:
-            ahead = _one_direction(layer, states, backward=False)
-            behind = _one_direction(layer, reversed_states, backward=True)
-            # Each direction is turned round once, half the features each: cheaper than turning their concatenation.
-            states = torch.cat([ahead, reverse_within(behind, index)], -1)
-            reversed_states = torch.cat([reverse_within(ahead, index), behind], -1)
-            if self.dropout and self.training:
-                kept = torch.empty_like(states).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
-                states, reversed_states = states * kept, reversed_states * reverse_within(kept, index)
+        behind = reverse_within(ahead, index)
+        for number, layer in enumerate(self.layers):
+            if number:
+                # Each direction is turned round once, half the features each: cheaper than turning both together.
+                reversed_ahead, reversed_behind = reverse_within(ahead, index), reverse_within(behind, index)
+                ahead, behind = torch.cat([ahead, reversed_behind], -1), torch.cat([reversed_ahead, behind], -1)
+                if self.dropout and self.training:
+                    kept = torch.empty_like(ahead).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
+                    ahead, behind = ahead * kept, behind * reverse_within(kept, index)
+            ahead = _one_direction(layer, ahead, "")
+            behind = _one_direction(layer, behind, "_reverse")
+        states = torch.cat([ahead, reverse_within(behind, index)], -1).transpose(0, 1)
         return states * valid_steps(lengths, frames.shape[1]).unsqueeze(-1)
 
 
@@ -66,38 +70,34 @@ def valid_steps(lengths: Tensor, steps: int) -> Tensor:
 
 
 def reversal(lengths: Tensor, steps: int) -> Tensor:
-    """Index (B, steps) that reverses each sequence within its length and leaves its padding in place."""
-    ahead = torch.arange(steps, device=lengths.device)[None]
-    return torch.where(ahead < lengths[:, None], lengths[:, None] - 1 - ahead, ahead)
+    """Which rows of (steps * B, D) turn each of B sequences round within its length and leave its padding in place."""
+    step = torch.arange(steps, device=lengths.device)[:, None]
+    sources = torch.where(step < lengths, lengths - 1 - step, step)  # (steps, B)
+    return (sources * len(lengths) + torch.arange(len(lengths), device=lengths.device)).flatten()
 
 
 def reverse_within(sequences: Tensor, index: Tensor) -> Tensor:
-    """Apply :func:`reversal` to (B, T', D) sequences."""
-    return _ReverseWithin.apply(sequences, index)  # type: ignore[no-any-return,no-untyped-call]
+    """Apply :func:`reversal` to (T', B, D) sequences."""
+    reversed_: Tensor = _ReverseWithin.apply(sequences, index)  # type: ignore[no-untyped-call]
+    return reversed_
 
 
 class _ReverseWithin(torch.autograd.Function):
     """A reversal is its own inverse, so its gradient is a reversal too, where autograd would add into zeros."""
 
     @staticmethod
-    def forward(ctx: Any, sequences: Tensor, index: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, sequences: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
-        return _take_steps(sequences, index)
+        return sequences.flatten(0, 1).index_select(0, index).view(sequences.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        return _take_steps(gradient, index), None
+        return gradient.flatten(0, 1).index_select(0, index).view(gradient.shape), None
 
 
-def _take_steps(sequences: Tensor, index: Tensor) -> Tensor:
-    batch, steps, dimension = sequences.shape
-    rows = index + torch.arange(batch, device=index.device)[:, None] * steps
-    return sequences.reshape(batch * steps, dimension).index_select(0, rows.flatten()).view(batch, steps, dimension)
-
-
-def _one_direction(layer: nn.LSTM, sequences: Tensor, *, backward: bool) -> Tensor:
-    """One direction of a bidirectional layer: (B, T', D) -> (B, T', units)."""
-    weights = layer._flat_weights[4:] if backward else layer._flat_weights[:4]
-    zeros = sequences.new_zeros(1, sequences.shape[0], layer.hidden_size)
-    return torch.lstm(sequences, (zeros, zeros), weights, True, 1, 0.0, layer.training, False, True)[0]
+def _one_direction(layer: nn.Module, sequences: Tensor, suffix: str) -> Tensor:
+    """One direction of a bidirectional LSTM layer: (T', B, D) -> (T', B, units)."""
+    weights = [getattr(layer, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    zeros = sequences.new_zeros(1, sequences.shape[1], weights[1].shape[1])
+    return torch.lstm(sequences, (zeros, zeros), weights, True, 1, 0.0, layer.training, False, False)[0]

@@ -28,7 +28,7 @@ class SpeechModel(nn.Module):
         self.encoder = BiLstmEncoder(settings.frontend.dimension, settings.encoder)
         self.objectives = nn.ModuleDict(
             {
-                name: OBJECTIVES[name](self.encoder.dimension, objective)  # type: ignore[call-arg]
+                name: OBJECTIVES[name](self.encoder.dimension, objective)
                 for name, objective in settings.objectives.active().items()
             }
         )

@@ -54,4 +54,4 @@ def gather(values: Tensor) -> Tensor:
     sizes = [int(c) for c in counts]
     padded = values.new_zeros(max(sizes), *values.shape[1:])
     padded = torch.cat([values, padded[len(values) :]])
-    return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])
+    return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])  # type: ignore[no-untyped-call]

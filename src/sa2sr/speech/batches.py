@@ -5,7 +5,7 @@ therefore begin at any batch of any epoch and see what it would have seen, whate
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ FrameSource = Callable[[int, float], NDArray[np.floating]]  # (position of an ut
 
 @dataclass(frozen=True)
 class Batch:
-    """B utterances. Labels that are not known are None or NaN."""
+    """B utterances. Labels that are not known are None or NaN; so are all of an utterance that cannot be read."""
 
     names: list[str]
     frames: Tensor  # (B, T', D) float32, 0 past the end
@@ -37,6 +37,7 @@ class Batch:
     sentiment: Tensor  # (B, 3) probabilities
     ratings: Tensor  # (B, 3) activation, valence, dominance
     seconds: float  # of speech, padding not counted
+    failures: dict[int, str] = field(default_factory=dict)  # row -> why its audio cannot be read
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -51,6 +52,7 @@ class Item:
     epoch: int
     index: int  # of the utterance
     speed: float
+    blank: bool = False  # neither frames nor labels: what a process gets that has no share of a small batch
 
 
 class BatchPlan:
@@ -81,22 +83,32 @@ class BatchPlan:
         return [[Item(epoch, int(index[i]), float(speed[i])) for i in order[group]] for group in groups]
 
 
+def share(batch: Sequence[Item], rank: int, processes: int) -> list[Item]:
+    """What one of several processes gets of a batch, at least one item, for all must take part in a step."""
+    return list(batch[rank::processes]) or [replace(batch[0], blank=True)]
+
+
 def _pack(durations: NDArray[np.float64], settings: Batches) -> list[slice]:
-    """Cut a sequence of increasing durations into batches within the limits, of even size."""
-    groups, start = [], 0
-    for end in range(1, len(durations) + 1):
-        size = end + 1 - start
-        full = end < len(durations) and (
-            size > settings.utterances or durations[start : end + 1].max() * size > settings.seconds
-        )
-        if full or end == len(durations):
+    """Cut a sequence of roughly increasing durations into batches within the limits."""
+
+    def fits(size: int, longest: float) -> bool:
+        return size == 1 or (size <= settings.utterances and longest * size <= settings.seconds)
+
+    groups: list[slice] = []
+    start, longest = 0, 0.0
+    for end, duration in enumerate(durations.tolist()):
+        if not fits(end + 1 - start, max(longest, duration)):
             groups.append(slice(start, end))
-            start = end
-    # A last batch of a few utterances would be noise: share the last two evenly.
+            start, longest = end, 0.0
+        longest = max(longest, duration)
+    if start < len(durations):
+        groups.append(slice(start, len(durations)))
+    # A last batch of a few utterances would be noise: share the last two evenly, where that keeps the limits.
     if len(groups) > 1 and groups[-1].stop - groups[-1].start < (groups[-2].stop - groups[-2].start) // 2:
         first, last = groups[-2].start, groups[-1].stop
         middle = (first + last) // 2
-        groups[-2:] = [slice(first, middle), slice(middle, last)]
+        if fits(last - middle, durations[middle:].max()):
+            groups[-2:] = [slice(first, middle), slice(middle, last)]
     return groups
 
 
@@ -122,16 +134,22 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
     def __getitem__(self, item: Item) -> tuple[Utterance, NDArray[np.float32], str | None]:
         """The utterance, its frames (T', D) and, where the audio cannot be read, why."""
         utterance = self.utterances[item.index]
+        if item.blank:
+            return self._without_speech(utterance, None)
         try:
             frames = self._frames(utterance, item)
         except AudioError as error:
-            # The batch keeps its size; without labels the utterance takes part in no loss.
-            silent = np.zeros((1, self.frontend.dimension), np.float32)
-            return Utterance(utterance.name, utterance.cut, 0.0), silent, str(error)
+            return self._without_speech(utterance, str(error))
         if self.augmentation.probability:
             random = np.random.default_rng([self.seed, item.epoch, item.index, round(item.speed * 1000)])
             frames = mask(frames, self.augmentation, random)
         return utterance, stack(frames, self.frontend.stack), None
+
+    def _without_speech(
+        self, utterance: Utterance, reason: str | None
+    ) -> tuple[Utterance, NDArray[np.float32], str | None]:
+        """The batch keeps its size; without labels the utterance takes part in no loss."""
+        return Utterance(utterance.name, utterance.cut, 0.0), np.zeros((1, self.frontend.dimension), np.float32), reason
 
     def _frames(self, utterance: Utterance, item: Item) -> NDArray[np.float32]:
         if self.source is not None:
@@ -140,15 +158,15 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
         return extract(change_speed(waveform, item.speed), self.frontend)
 
 
-def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) -> tuple[Batch, list[str]]:
-    """Pad to one batch; also returns what could not be read."""
+def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) -> Batch:
+    """Pad to one batch."""
     utterances = [utterance for utterance, _, _ in items]
     lengths = [len(frames) for _, frames, _ in items]
     padded = torch.zeros(len(items), max(lengths), items[0][1].shape[1])
     for row, (_, frames, _) in zip(padded, items, strict=True):
         row[: len(frames)] = torch.from_numpy(frames)
     unknown = (float("nan"),) * 3
-    batch = Batch(
+    return Batch(
         names=[u.name for u in utterances],
         frames=padded,
         lengths=torch.tensor(lengths),
@@ -156,13 +174,11 @@ def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) 
         sentiment=torch.tensor([u.sentiment or unknown for u in utterances]),
         ratings=torch.tensor([u.ratings for u in utterances]),
         seconds=sum(u.seconds for u in utterances),
+        failures={row: reason for row, (_, _, reason) in enumerate(items) if reason},
     )
-    return batch, [failure for _, _, failure in items if failure]
 
 
-def load_batches(
-    dataset: SpeechDataset, batches: Sequence[Sequence[Item]], workers: int = 0
-) -> Iterator[tuple[Batch, list[str]]]:
+def load_batches(dataset: SpeechDataset, batches: Sequence[Sequence[Item]], workers: int = 0) -> Iterator[Batch]:
     """Load batches in order, with worker processes if asked to."""
     loader = DataLoader(
         dataset,

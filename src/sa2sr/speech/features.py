@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len, rfft
+from scipy.fft import rfft
 
 from sa2sr.config import FrontEnd
 
@@ -52,7 +52,7 @@ def lfbe(waveform: Waveform, settings: FrontEnd) -> Frames:
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::step][:count]
     taper, filters = _povey_window(window), _mel_filters(settings)
     size = _fft_size(window)
-    energies = np.empty((count, settings.filters), np.float32)
+    energies: Frames = np.empty((count, settings.filters), np.float32)
     for start in range(0, count, _BLOCK):
         block = frames[start : start + _BLOCK]
         block = block - block.mean(1, keepdims=True)
@@ -65,7 +65,9 @@ def lfbe(waveform: Waveform, settings: FrontEnd) -> Frames:
         power = spectrum.real**2
         power += spectrum.imag**2
         np.matmul(power, filters, out=energies[start : start + _BLOCK])
-    return np.log(np.maximum(energies, FLOOR, out=energies), out=energies)
+    np.maximum(energies, FLOOR, out=energies)
+    np.log(energies, out=energies)
+    return energies
 
 
 def normalise(frames: Frames) -> Frames:
@@ -73,7 +75,8 @@ def normalise(frames: Frames) -> Frames:
     mean = frames.mean(0, dtype=np.float64)
     spread = frames.std(0, dtype=np.float64)
     scale = np.where(spread > 1e-5, 1.0 / np.maximum(spread, 1e-5), 0.0)
-    return ((frames - mean) * scale).astype(np.float32)
+    normalised: Frames = ((frames - mean) * scale).astype(np.float32)
+    return normalised
 
 
 def extract(waveform: Waveform, settings: FrontEnd) -> Frames:
@@ -95,7 +98,7 @@ def stack(frames: Frames, width: int) -> Frames:
 
 def _fft_size(window: int) -> int:
     """Kaldi rounds up to a power of two, which sets the frequencies of the bins."""
-    return max(next_fast_len(window, real=True), 1 << (window - 1).bit_length())
+    return 1 << (window - 1).bit_length()
 
 
 @lru_cache

@@ -10,22 +10,23 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sa2sr.audio import change_speed
 from sa2sr.config import FrontEnd
 from sa2sr.cuts import Cut, load_waveform
-from sa2sr.errors import AudioError
+from sa2sr.errors import AudioError, CorpusError
 from sa2sr.files import atomic
+from sa2sr.processes import map_in_processes
 from sa2sr.progress import progress
 from sa2sr.speech.features import extract
 
@@ -50,7 +51,7 @@ class StoredFrames:
         for paths in shards.values():
             for number, path in enumerate(paths):
                 self._read_header(path, first=number * CUTS_A_SHARD)
-        self._open: dict[Path, object] = {}
+        self._open: dict[Path, Any] = {}  # slices of safetensors
 
     def __call__(self, position: int, speed: float) -> NDArray[np.float16]:
         """(T, filters) normalised frames of the cut at ``position``."""
@@ -59,18 +60,23 @@ class StoredFrames:
         ends = self._lengths[path]
         start = int(ends[within - 1]) if within else 0
         if path not in self._open:
-            self._open[path] = safe_open(path, "numpy").get_slice("frames")
-        return self._open[path][start : int(ends[within])]  # type: ignore[index,no-any-return]
+            self._open[path] = safe_open(path, "numpy").get_slice("frames")  # type: ignore[no-untyped-call]
+        frames: NDArray[np.float16] = self._open[path][start : int(ends[within])]
+        return frames
 
     def __getstate__(self) -> dict[str, object]:
         """Maps are opened again in the process that receives this."""
         return self.__dict__ | {"_open": {}}
 
     def _read_header(self, path: Path, first: int) -> None:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata()
-        self._lengths[path] = np.cumsum(json.loads(metadata["lengths"]))
-        for within, reason in json.loads(metadata["errors"]).items():
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata()
+            self._lengths[path] = np.cumsum(json.loads(metadata["lengths"]), dtype=np.int64)
+            errors = json.loads(metadata["errors"])
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise CorpusError(f"{path}: is a damaged part of the feature store ({error}); remove it") from None
+        for within, reason in errors.items():
             self.errors[first + int(within)] = reason
 
 
@@ -97,31 +103,33 @@ def build_store(
         for speed in speeds:
             name = _digest([_VERSION, frontend.model_dump(), speed, signatures[part]])
             shards[speed].append(_Shard(folder / f"{name}.safetensors", cuts[part], speed))
-    missing = [shard for of_speed in shards.values() for shard in of_speed if not shard.path.exists()]
-    _build_all(missing, frontend, workers or os.cpu_count() or 1)
+    _build_missing([shard for of_speed in shards.values() for shard in of_speed], frontend, workers)
     return StoredFrames({speed: [shard.path for shard in of_speed] for speed, of_speed in shards.items()})
 
 
-def _build_all(shards: Sequence[_Shard], frontend: FrontEnd, workers: int) -> None:
-    if not shards:
+def _build_missing(shards: Sequence[_Shard], frontend: FrontEnd, workers: int | None) -> None:
+    missing = [shard for shard in shards if not shard.path.exists()]
+    if not missing:
         return
-    with progress("Features", total=sum(len(shard.cuts) for shard in shards)) as advance:
-        if min(workers, len(shards)) == 1:
-            for shard in shards:
-                _build(shard, frontend)
-                advance(len(shard.cuts))
-            return
-        with ProcessPoolExecutor(min(workers, len(shards)), mp_context=get_context("spawn")) as pool:
-            pending = {pool.submit(_build, shard, frontend): shard for shard in shards}
-            for future in as_completed(pending):
-                future.result()
-                advance(len(pending[future].cuts))
+    build = partial(_build, frontend=frontend)
+    with progress("Features", total=sum(len(shard.cuts) for shard in missing)) as advance:
+        for shard, _ in map_in_processes(build, missing, killed=_blame, jobs=workers, chunk=1):
+            advance(len(shard.cuts))
+
+
+def _blame(shard: _Shard) -> None:
+    raise CorpusError(
+        f"reading one of the {len(shard.cuts)} cuts from {shard.cuts[0].id} to {shard.cuts[-1].id} kills the process "
+        "that does; 'sa2sr prepare' finds such files"
+    )
 
 
 def _build(shard: _Shard, frontend: FrontEnd) -> None:
     with FileLock(shard.path.with_suffix(".lock")):
         if shard.path.exists():  # another process was faster
             return
+        for remainder in shard.path.parent.glob(f".{shard.path.name}.*"):  # of a process that was killed
+            remainder.unlink(missing_ok=True)
         frames, errors = [], {}
         for within, cut in enumerate(shard.cuts):
             try:

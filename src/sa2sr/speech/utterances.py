@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sa2sr.config import DIMENSIONS, FrontEnd, Scale, Settings, validate
+from lhotse import SupervisionSegment
+
+from sa2sr.config import DIMENSIONS, SENTIMENTS, FrontEnd, Scale, validate
 from sa2sr.cuts import Cut, custom_fields, read_cuts
 from sa2sr.errors import CorpusError, RecipeError
 from sa2sr.speech.text import normalise_text
@@ -46,7 +48,7 @@ def read_utterances(paths: Sequence[str | Path]) -> UtteranceSet:
     """Read manifests.
 
     Raises:
-        CorpusError: if there is nothing in them, or their ratings are on different scales
+        CorpusError: if there is nothing in them, a label is not of its kind, or ratings are on different scales
     """
     cuts = (cut for path in paths for cut in read_cuts(path))
     utterances, left_out, seen = [], Counter[str](), set[str]()
@@ -55,7 +57,11 @@ def read_utterances(paths: Sequence[str | Path]) -> UtteranceSet:
             left_out["id occurs twice"] += 1
             continue
         seen.add(cut.id)
-        utterances.append(_utterance(cut))
+        utterance = _utterance(cut)
+        if utterance.scale is not None and any(map(utterance.scale.excludes, utterance.ratings)):
+            left_out["rating outside its scale"] += 1
+            continue
+        utterances.append(utterance)
     where = ", ".join(map(str, paths))
     if not utterances:
         raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
@@ -130,31 +136,41 @@ def _utterance(cut: Cut) -> Utterance:
         name=cut.id,
         cut=cut,
         seconds=cut.duration,
-        text=normalise_text(supervision.text) if supervision is not None and supervision.text else None,
+        text=normalise_text(_string(supervision, "text") or ""),
         sentiment=_probabilities(custom.get("sentiment"), cut.id),
         ratings=ratings,
         scale=scale,
-        speaker=supervision.speaker if supervision is not None else None,
-        gender=supervision.gender if supervision is not None else None,
+        speaker=_string(supervision, "speaker"),
+        gender=_string(supervision, "gender"),
     )
 
 
+def _string(supervision: SupervisionSegment | None, name: str) -> str | None:
+    value = getattr(supervision, name, None)
+    if supervision is not None and isinstance(value, dict | list):
+        raise CorpusError(f"supervision {supervision.id}: {name} must be a string, not {str(value)[:80]}")
+    return None if value is None else str(value)
+
+
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        return math.nan
 
 
 def _probabilities(value: Any, name: str) -> tuple[float, ...] | None:
     if value is None:
         return None
     numbers = tuple(map(_number, value)) if isinstance(value, list | tuple) else ()
-    if len(numbers) != 3 or not all(0 <= n <= 1 for n in numbers):
-        raise CorpusError(f"cut {name}: sentiment must be three probabilities, not {value!r}")
+    if len(numbers) != len(SENTIMENTS) or not all(0 <= n <= 1 for n in numbers) or abs(sum(numbers) - 1) > 0.01:
+        raise CorpusError(f"cut {name}: sentiment must be three probabilities, not {str(value)[:80]}")
     return numbers
 
 
 def _common_scale(utterances: Sequence[Utterance], where: str) -> Scale | None:
-    scales: dict[Settings, str] = {u.scale: u.name for u in utterances if u.scale is not None}
+    scales: dict[Scale, str] = {u.scale: u.name for u in utterances if u.scale is not None}
     if len(scales) > 1:
         (one, first), (other, second) = list(scales.items())[:2]
         raise CorpusError(f"{where}: ratings on different scales: {first} has {one}, {second} has {other}")
-    return next(iter(scales), None)  # type: ignore[arg-type]
+    return next(iter(scales), None)

@@ -51,7 +51,7 @@ class Position:
 def save_checkpoint(
     path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, position: Position, fingerprint: str
 ) -> None:
-    """Write a checkpoint atomically; ``fingerprint`` names the recipe that it belongs to."""
+    """Write a checkpoint atomically; ``fingerprint`` names the data that it belongs to."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -65,22 +65,25 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.O
     """Restore model and optimiser in place and return where the training stood.
 
     Raises:
-        ModelError: if the file is damaged or belongs to another recipe or other data
+        ModelError: if the file is damaged, or belongs to another network or other data
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()
         tensors = load_file(path)
-        position = Position(**json.loads(metadata["position"]))
+        position, belongs_to = Position(**json.loads(metadata["position"])), metadata["fingerprint"]
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: is not a checkpoint ({error}); remove the run folder to start anew") from None
-    if metadata["fingerprint"] != fingerprint:
+    if belongs_to != fingerprint:
         raise ModelError(f"{path}: was made from other data than this training has; choose another --out")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
             states.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    try:
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{path}: belongs to another network ({error}); choose another --out") from None
     return position

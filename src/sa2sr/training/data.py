@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
@@ -24,6 +25,7 @@ class StageData:
     dev: SpeechDataset
     train_set: UtteranceSet
     dev_set: UtteranceSet
+    failures: list[str]  # audio that cannot be read, as far as a feature store knows
 
     def training_plan(self, stage: Stage, seed: int) -> BatchPlan:
         """The batches of all epochs."""
@@ -40,29 +42,38 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
     Raises:
         CorpusError: if a set is missing, empty, or lacks the labels of an objective
     """
-    tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
-    parts: dict[str, tuple[SpeechDataset, UtteranceSet]] = {}
-    for name, paths in (("train", stage.train), ("dev", stage.dev)):
-        if not paths:
-            raise CorpusError(
-                f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage"
-            )
-        augmentation = stage.augmentation if name == "train" else NO_AUGMENTATION
-        data = usable(
-            read_utterances(paths),
-            frontend,
-            tasks,
-            shortest=stage.batches.shortest,
-            longest=stage.batches.longest,
-            fastest=max(augmentation.speeds),
+    train_set = _read_set("train", stage.train, stage, frontend, stage.augmentation)
+    dev_set = _read_set("dev", stage.dev, stage, frontend, NO_AUGMENTATION)
+    if train_set.scale and dev_set.scale and train_set.scale != dev_set.scale:
+        raise CorpusError(
+            f"the training ratings are on {train_set.scale}, those of the development set on {dev_set.scale}"
         )
-        parts[name] = _with_frames(data, stage, frontend, augmentation, seed, accelerator)
-        for task, objective in tasks.items():
-            if not any(map(objective.has_label, parts[name][1].utterances)):
-                where = ", ".join(map(str, paths))
-                raise CorpusError(f"{where}: the {name} set has no label for '{task}'; {objective.remedy}")
-    _check_scales(parts["train"][1], parts["dev"][1])
-    return StageData(parts["train"][0], parts["dev"][0], parts["train"][1], parts["dev"][1])
+    failures: list[str] = []
+    train, train_set = _with_frames(train_set, stage, frontend, stage.augmentation, seed, accelerator, failures)
+    dev, dev_set = _with_frames(dev_set, stage, frontend, NO_AUGMENTATION, seed, accelerator, failures)
+    return StageData(train, dev, train_set, dev_set, failures)
+
+
+def _read_set(
+    name: str, paths: Sequence[Path], stage: Stage, frontend: FrontEnd, augmentation: Augmentation
+) -> UtteranceSet:
+    """The usable utterances of the manifests; every task of the stage must find labels among them."""
+    if not paths:
+        raise CorpusError(f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage")
+    tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
+    data = usable(
+        read_utterances(paths),
+        frontend,
+        tasks,
+        shortest=stage.batches.shortest,
+        longest=stage.batches.longest,
+        fastest=max(augmentation.speeds),
+    )
+    for task, objective in tasks.items():
+        if not any(map(objective.has_label, data.utterances)):
+            where = ", ".join(map(str, paths))
+            raise CorpusError(f"{where}: the {name} set has no label for '{task}'; {objective.remedy}")
+    return data
 
 
 def _with_frames(
@@ -72,20 +83,24 @@ def _with_frames(
     augmentation: Augmentation,
     seed: int,
     accelerator: Accelerator,
+    failures: list[str],
 ) -> tuple[SpeechDataset, UtteranceSet]:
+    """The set as a source of frames, and what is left of it when a store has met audio that cannot be read."""
     if stage.features.source == "on-the-fly":
         return SpeechDataset(data.utterances, frontend, augmentation, seed=seed), data
     cuts = [utterance.cut for utterance in data.utterances]
-    speeds = sorted({*augmentation.speeds})
     with accelerator.local_main_process_first():  # the others of this machine find the store built
-        store = build_store(stage.features.store, cuts, frontend, speeds, stage.features.workers)
+        store = build_store(
+            stage.features.store, cuts, frontend, sorted(augmentation.speeds), stage.features.workers or None
+        )
     if not store.errors:
         return SpeechDataset(data.utterances, frontend, augmentation, source=store, seed=seed), data
+    if len(store.errors) == len(cuts):
+        raise CorpusError(f"the audio of none of {len(cuts)} utterances can be read; first: {store.errors[0]}")
+    failures += store.errors.values()
     positions = [i for i in range(len(cuts)) if i not in store.errors]
     left_out = data.left_out + Counter({"audio cannot be read": len(store.errors)})
     readable = UtteranceSet([data.utterances[i] for i in positions], left_out, data.scale)
-    if not positions:
-        raise CorpusError(f"the audio of none of {len(cuts)} utterances can be read; first: {store.errors[0]}")
     source = _Selected(store, positions)
     return SpeechDataset(readable.utterances, frontend, augmentation, source=source, seed=seed), readable
 
@@ -99,8 +114,3 @@ class _Selected:
 
     def __call__(self, index: int, speed: float) -> NDArray[np.floating]:
         return self.store(self.positions[index], speed)
-
-
-def _check_scales(train: UtteranceSet, dev: UtteranceSet) -> None:
-    if train.scale and dev.scale and train.scale != dev.scale:
-        raise CorpusError(f"the training ratings are on {train.scale}, those of the development set on {dev.scale}")

@@ -1,7 +1,7 @@
 """Running a model over a set of utterances and scoring what it says."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ class Predictions:
     """What a model says of the utterances of a set, by objective."""
 
     values: dict[str, dict[int, Any]]  # objective -> index of the utterance -> prediction
-    losses: dict[str, float]  # mean over the utterances
+    losses: dict[str, float]  # mean over the utterances with a label
     failures: list[str]  # audio that could not be read
 
 
@@ -30,34 +30,37 @@ def predict_dataset(
     batches: Sequence[Sequence[Item]],
     accelerator: Accelerator,
     workers: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Predictions:
-    """Run every objective of the model over a set; the processes share the batches."""
+    """Run every objective of the model over a set; the processes share the batches.
+
+    ``advance`` is told how many utterances each batch had.
+    """
     model.eval()
     own = list(batches[accelerator.process_index :: accelerator.num_processes])
-    values: dict[str, dict[int, Any]] = defaultdict(dict)
-    sums: dict[str, float] = defaultdict(float)
-    failures: list[str] = []
-    count = 0
+    values: dict[str, dict[int, Any]] = {name: {} for name in model.tasks()}
+    losses, counts, failures = Counter[str](), Counter[str](), list[str]()
     with alone(), accelerator.autocast():
-        for items, (batch, unreadable) in zip(own, load_batches(dataset, own, workers), strict=True):
-            failures += unreadable
+        for items, batch in zip(own, load_batches(dataset, own, workers), strict=True):
+            failures += batch.failures.values()
+            read = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
             batch = batch.to(accelerator.device)
             states = model.states(batch.frames, batch.lengths)
             for name, task in model.tasks().items():
                 said = task.predict(states, batch.lengths)
-                values[name] |= {item.index: value for item, value in zip(items, said, strict=True)}
-                sums[name] += len(items) * float(task.loss(states, batch.lengths, batch))
-            count += len(items)
-    parts = [(dict(values), dict(sums), count, failures)]
+                values[name] |= {index: said[row] for row, index in read.items()}
+                labelled = sum(task.has_label(dataset.utterances[index]) for index in read.values())
+                losses[name] += labelled * float(task.loss(states, batch.lengths, batch))  # type: ignore[assignment]
+                counts[name] += labelled
+            advance(len(items))
+    parts = [(values, losses, counts, failures)]
     if accelerator.num_processes > 1:
         parts = gather_object(parts)
-    merged: dict[str, dict[int, Any]] = {name: {} for name in model.tasks()}
-    for part, *_ in parts:
-        for name, by_index in part.items():
-            merged[name] |= by_index
-    total = sum(count for _, _, count, _ in parts)
-    losses = {name: sum(part.get(name, 0.0) for _, part, _, _ in parts) / max(total, 1) for name in merged}
-    return Predictions(merged, losses, [failure for *_, some in parts for failure in some])
+    return Predictions(
+        values={name: {i: v for part in parts for i, v in part[0][name].items()} for name in values},
+        losses={n: sum(p[1][n] for p in parts) / max(1, sum(p[2][n] for p in parts)) for n in values},
+        failures=[failure for part in parts for failure in part[3]],
+    )
 
 
 def score_dataset(

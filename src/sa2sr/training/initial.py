@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sa2sr.config import ModelSettings, Objectives, Recipe, Settings, Stage
+from sa2sr.config import ModelSettings, Objectives, Recipe, Scale, Settings, Stage
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.training.data import StageData
@@ -29,7 +29,7 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
         frontend=recipe.frontend,
         encoder=recipe.encoder,
         objectives=Objectives.model_validate(wanted),
-        scale=data.train_set.scale if "emotion" in wanted else None,
+        scale=_scale(stage, data, earlier),
     )
     model = SpeechModel(settings)
     if earlier is not None:
@@ -39,6 +39,13 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     if stage.freeze_encoder:
         model.freeze_encoder()
     return model
+
+
+def _scale(stage: Stage, data: StageData, earlier: SpeechModel | None) -> Scale | None:
+    """Of the ratings that the model predicts, if it does: those of this training, or of an earlier one."""
+    if "emotion" in stage.objectives.active():
+        return data.train_set.scale
+    return earlier.settings.scale if earlier is not None else None
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:

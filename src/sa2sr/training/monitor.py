@@ -1,7 +1,8 @@
 """What a person sees of a training: a progress bar, a line an epoch, TensorBoard if asked for."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ class Monitor:
 
     def __init__(self, folder: RunFolder, data: StageData, stage: Stage, *, quiet: bool) -> None:
         self.console = Console(stderr=True, quiet=quiet)
+        self.warnings = self.console if not quiet else Console(stderr=True)
         self.stage = stage
         columns = (
             TextColumn("epoch {task.description}"),
@@ -30,6 +32,7 @@ class Monitor:
         self.bar = Progress(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
         self.task: TaskID | None = None
         self.failed: set[str] = set()
+        self.failures(data.failures)
         self.board = _board(folder) if stage.tensorboard and not quiet else None
         for name, part in (("train", data.train_set), ("dev", data.dev_set)):
             left_out = ", ".join(f"{count} {reason}" for reason, count in part.left_out.most_common())
@@ -64,12 +67,14 @@ class Monitor:
         speed = heard / max(time.monotonic() - self._began, 1e-6)
         self.bar.update(self.task, completed=position.batch, status=f"{losses}  {speed / 3600:.3f} h/s ({speed:.0f}x)")
 
-    def failures(self, messages: Sequence[str]) -> None:
-        """Audio that cannot be read is named once."""
+    def failures(self, messages: Iterable[str]) -> None:
+        """Audio that cannot be read is named once, by the process that meets it."""
         for message in messages:
             if message not in self.failed:
                 self.failed.add(message)
-                self.console.print(f"left out: {message}", style="yellow", highlight=False, markup=False)
+                self.warnings.print(
+                    f"left out: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
+                )
 
     def end_epoch(
         self, position: Position, dev: dict[str, float], criterion: float, improved: bool, rates: Sequence[float]
@@ -89,15 +94,17 @@ class Monitor:
             "best": improved,
         }
         shown = {key: value for key, value in dev.items() if not key.endswith("_loss")}
-        parts = [f"{name} loss {value:.3f} / {dev[f'{name}_loss']:.3f}" for name, value in train.items()]
+        parts = [f"{name} loss {value:.3f} / {dev.get(f'{name}_loss', math.nan):.3f}" for name, value in train.items()]
         parts += [f"{name} {value:.3f}" for name, value in shown.items()]
         mark = "  [green]best[/]" if improved else ""
         minutes = position.seconds / 60
         self.console.print(f"epoch {position.epoch + 1}  {'  '.join(parts)}  {minutes:.1f} min{mark}", highlight=False)
         if self.board is not None:
-            for group, values in (("train", entry["train"]), ("dev", dev)):
-                for name, value in values.items():  # type: ignore[attr-defined]
-                    self.board.add_scalar(f"{group}/{name}", value, position.epoch)
+            for name, value in [
+                *((f"train/{n}_loss", v) for n, v in train.items()),
+                *((f"dev/{n}", v) for n, v in dev.items()),
+            ]:
+                self.board.add_scalar(name, value, position.epoch)
             self.board.add_scalar("criterion", criterion, position.epoch)
             self.board.flush()
         return entry
@@ -108,4 +115,4 @@ def _board(folder: RunFolder) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError('tensorboard: true needs the extra: pip install "sa2sr[tensorboard]"') from None
-    return SummaryWriter(str(folder.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder.path / "tensorboard"))

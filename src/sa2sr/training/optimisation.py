@@ -1,9 +1,13 @@
-"""The optimiser, its learning rate, and the precision of the arithmetic."""
+"""The optimiser, its learning rate, and what it runs on."""
 
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from sa2sr.config import Optimiser
 from sa2sr.network.model import SpeechModel
@@ -19,7 +23,7 @@ def make_optimiser(model: SpeechModel, settings: Optimiser) -> torch.optim.Optim
         for parameters, rate in zip((encoder, others), rates, strict=True)
         if parameters
     ]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.kind]
+    kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.kind]
     return kind(groups, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
@@ -33,6 +37,15 @@ def learning_rate_scale(step: int, planned_steps: int, settings: Optimiser) -> f
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def make_accelerator(precision: str) -> Accelerator:
+    """What runs a training on the devices and processes at hand, in a recipe's precision."""
+    # Its state is global and refuses another precision, which the next training of this process may want.
+    AcceleratorState._reset_state()
+    # While the main process builds a feature store, which may take hours, the others wait.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    return Accelerator(mixed_precision=resolve_precision(precision), kwargs_handlers=[patience])
+
+
 def resolve_precision(wanted: str) -> str:
     """The name that accelerate gives a precision; ``auto`` is bf16 where the hardware computes in it."""
     if wanted == "auto":
@@ -42,6 +55,6 @@ def resolve_precision(wanted: str) -> str:
 
 def _has_bf16() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = Path("/proc/cpuinfo")
     return flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8", errors="replace")

@@ -16,16 +16,18 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from sa2sr.config import Recipe, load_recipe, to_yaml
-from sa2sr.errors import RecipeError
+from sa2sr.errors import RecipeError, UserError
 from sa2sr.files import write_json, write_text
 
 # May differ between a training and its continuation: they say how long or where, not what.
@@ -42,6 +44,11 @@ class RunFolder:
     def recipe_file(self) -> Path:
         """The resolved recipe."""
         return self.path / "recipe.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Stage, versions, commit, device, threads."""
+        return self.path / "environment.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -62,16 +69,44 @@ class RunFolder:
         """Write what was asked for, or check that a run that goes on was asked for the same.
 
         Raises:
-            RecipeError: naming the first key that differs
+            RecipeError: naming the first key that differs, or the stage
         """
         if self.checkpoint.exists() and self.recipe_file.exists():
-            before = _comparable(load_recipe(self.recipe_file))
-            if difference := _first_difference(before, _comparable(recipe)):
+            before = _comparable(load_recipe(self.recipe_file)) | {"stage": self._stage() or stage}
+            if difference := _first_difference(before, _comparable(recipe) | {"stage": stage}):
                 raise RecipeError(
                     f"{self.path}: holds a run of another recipe ({difference}); choose another --out, or remove it"
                 )
         write_text(self.recipe_file, to_yaml(recipe))
-        write_json(self.path / "environment.json", {"stage": stage} | environment())
+        write_json(self.environment_file, {"stage": stage} | environment())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep the folder to this training; of a training in several processes, the main one does.
+
+        Raises:
+            UserError: if another training is at work in it
+        """
+        if os.environ.get("RANK", "0") != "0":
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path}: another training is at work in this folder; choose another --out") from None
+        with lock:
+            for remainder in self.path.glob(f".{self.checkpoint.name}.*"):  # of a training that was killed
+                remainder.unlink(missing_ok=True)
+            yield
+        lock.release()
+
+    def _stage(self) -> str | None:
+        try:
+            return str(json.loads(self.environment_file.read_text(encoding="utf-8"))["stage"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs so far."""
@@ -119,7 +154,9 @@ def fingerprint(names: Iterable[str]) -> str:
 
 
 def _commit() -> str | None:
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / ".git").exists():  # installed, perhaps within a repository of something else
+        return None
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

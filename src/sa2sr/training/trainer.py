@@ -8,19 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from sa2sr.config import Recipe, Stage
 from sa2sr.errors import UserError
 from sa2sr.network.model import save_model
-from sa2sr.speech.batches import Batch, Item, load_batches
+from sa2sr.speech.batches import Batch, Item, load_batches, share
 from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluation import score_dataset
 from sa2sr.training.initial import initial_model
 from sa2sr.training.monitor import Monitor
-from sa2sr.training.optimisation import learning_rate_scale, make_optimiser, resolve_precision
+from sa2sr.training.optimisation import learning_rate_scale, make_accelerator, make_optimiser
 from sa2sr.training.run import RunFolder, fingerprint
 
 
@@ -36,7 +35,9 @@ def train(recipe: Recipe, stage: str, out: str | Path, start_from: str | Path | 
     Raises:
         UserError: if recipe, data and folder do not fit, or the loss is not finite
     """
-    return Trainer(recipe, stage, RunFolder(Path(out)), start_from).run()
+    folder = RunFolder(Path(out))
+    with folder.lock():
+        return Trainer(recipe, stage, folder, start_from).run()
 
 
 class Trainer:
@@ -47,7 +48,7 @@ class Trainer:
         if stage is None:
             raise UserError(f"recipe '{recipe.name}' has no {stage_name} stage")
         self.recipe, self.stage_name, self.stage, self.folder = recipe, stage_name, stage, folder
-        self.accelerator = Accelerator(mixed_precision=resolve_precision(stage.precision))
+        self.accelerator = make_accelerator(stage.precision)
         self.is_main = self.accelerator.is_main_process
         if self.is_main:
             folder.begin(recipe, stage_name)
@@ -55,9 +56,7 @@ class Trainer:
 
         self.data = load_stage_data(stage, recipe.frontend, recipe.seed, self.accelerator)
         self.plan = self.data.training_plan(stage, recipe.seed)
-        first_epoch = self.plan.epoch(0)
-        self._check_batches(first_epoch)
-        self.planned_steps = stage.max_epochs * math.ceil(len(first_epoch) / stage.optimiser.accumulate)
+        self.planned_steps = stage.max_epochs * math.ceil(len(self.plan.epoch(0)) / stage.optimiser.accumulate)
 
         torch.manual_seed(recipe.seed)
         self.model = initial_model(recipe, stage, self.data, start_from)
@@ -93,8 +92,8 @@ class Trainer:
         self.monitor.begin_epoch(position, len(batches))
         self.wrapped.train()
         last_save = last_step = time.monotonic()
-        for group in self._groups_of_batches(batches[position.batch :]):
-            self._step(group)
+        for group in self.groups_of_batches(batches[position.batch :]):
+            self.step(group)
             now = time.monotonic()
             position.batch, position.step = position.batch + len(group), position.step + 1
             position.seconds, last_step = position.seconds + now - last_step, now
@@ -103,21 +102,21 @@ class Trainer:
                 self._save()
                 last_save = now
 
-    def _groups_of_batches(self, batches: Sequence[Sequence[Item]]) -> Iterator[list[Batch]]:
+    def groups_of_batches(self, batches: Sequence[Sequence[Item]]) -> Iterator[list[Batch]]:
         """This process's part of the batches, as many at a time as make a step of the optimiser."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        own = [batch[rank::processes] for batch in batches]
+        own = [share(batch, rank, processes) for batch in batches]
         # A store is read faster than a worker process could hand its frames over; decoding is not.
         workers = 0 if self.data.train.source is not None else self.stage.features.workers or 0
         group: list[Batch] = []
-        for number, (batch, failures) in enumerate(load_batches(self.data.train, own, workers), start=1):
-            self.monitor.failures(failures)
+        for number, batch in enumerate(load_batches(self.data.train, own, workers), start=1):
+            self.monitor.failures(batch.failures.values())
             group.append(batch)
             if len(group) == self.stage.optimiser.accumulate or number == len(own):
                 yield group
                 group = []
 
-    def _step(self, group: Sequence[Batch]) -> None:
+    def step(self, group: Sequence[Batch]) -> None:
         """One step of the optimiser, over a group of batches."""
         self._seed_step()
         scale = learning_rate_scale(self.position.step, self.planned_steps, self.stage.optimiser)
@@ -150,8 +149,9 @@ class Trainer:
         found = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
         names = ", ".join(name for batch in batches for name in batch.names)
         raise UserError(
-            f"{self.folder.path}: step {self.position.step}: the loss is not finite ({found}); utterances of the batch: "
-            f"{names}. Look at these first; a lower {self.stage_name}.optimiser.rate or a clip may help"
+            f"{self.folder.path}: step {self.position.step}: the loss is not finite ({found}); "
+            f"utterances of the batch: {names}. Look at these first; "
+            f"a lower {self.stage_name}.optimiser.rate or a clip may help"
         )
 
     def _count(self, losses: dict[str, Tensor], batch: Batch) -> None:
@@ -166,9 +166,11 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Evaluate, keep the model if it is the best so far, and write what happened."""
         began, position = time.monotonic(), self.position
-        dev = score_dataset(self.model, self.data.dev, self.data.dev_batches(self.stage), self.accelerator)
+        scores = score_dataset(self.model, self.data.dev, self.data.dev_batches(self.stage), self.accelerator)
+        # What does not exist for this set, such as the AUC where all is neutral, is left out of the criterion too.
+        dev = {name: value for name, value in scores.items() if math.isfinite(value)}
         criteria = [task.criterion for task in self.model.trained_tasks().values()]
-        criterion = sum(each.sign * dev[each.metric] for each in criteria)
+        criterion = sum(each.sign * dev.get(each.metric, 0.0) for each in criteria)
         position.seconds += time.monotonic() - began
         improved = criterion < position.best
         if improved:
@@ -185,11 +187,3 @@ class Trainer:
     def _save(self) -> None:
         if self.is_main:
             save_checkpoint(self.folder.checkpoint, self.model, self.optimiser, self.position, self.fingerprint)
-
-    def _check_batches(self, batches: Sequence[Sequence[Item]]) -> None:
-        smallest = min(map(len, batches))
-        if smallest < self.accelerator.num_processes:
-            raise UserError(
-                f"{self.accelerator.num_processes} processes cannot share a batch of {smallest} utterances; "
-                f"raise {self.stage_name}.batches.seconds (now {self.stage.batches.seconds:g}) or add data"
-            )

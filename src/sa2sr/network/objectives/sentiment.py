@@ -31,7 +31,7 @@ class Sentiment(Objective):
         kinds = {"lstm": _LastState, "attention": _AttentionPooling}
         self.summariser = kinds[settings.summariser](dimension, settings.units)
         self.dropout = nn.Dropout(settings.dropout)
-        self.output = nn.Linear(self.summariser.dimension, len(SENTIMENTS))
+        self.output = nn.Linear(settings.units, len(SENTIMENTS))
 
     @staticmethod
     def has_label(utterance: "Utterance") -> bool:
@@ -72,13 +72,12 @@ class _LastState(nn.Module):
 
     def __init__(self, dimension: int, units: int) -> None:
         super().__init__()
-        self.dimension = units
         self.lstm = nn.LSTM(dimension, units, batch_first=True)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         outputs = self.lstm(states)[0]
-        last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, self.dimension)
-        return outputs.gather(1, last).squeeze(1)  # type: ignore[no-any-return]
+        last: Tensor = outputs[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+        return last
 
 
 class _AttentionPooling(nn.Module):
@@ -86,7 +85,6 @@ class _AttentionPooling(nn.Module):
 
     def __init__(self, dimension: int, units: int) -> None:
         super().__init__()
-        self.dimension = units
         self.values = nn.Linear(dimension, units)
         self.scores = nn.Linear(units, 1)
 
@@ -94,4 +92,5 @@ class _AttentionPooling(nn.Module):
         values = torch.tanh(self.values(states))  # (B, T', units)
         scores = self.scores(values).float()
         scores = scores.masked_fill(~valid_steps(lengths, states.shape[1]).unsqueeze(-1), float("-inf"))
-        return (scores.softmax(1) * values).sum(1)
+        pooled: Tensor = (scores.softmax(1) * values).sum(1)
+        return pooled
