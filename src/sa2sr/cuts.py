@@ -33,6 +33,7 @@ from sa2sr.files import atomic
 Cut: TypeAlias = MonoCut | MultiCut
 
 _LONGEST_LINE = 10_000_000  # characters
+_SLACK = 0.5  # seconds that audio may differ from its manifest, besides 1 %, as headers of compressed files do
 
 
 def make_cut(
@@ -143,7 +144,7 @@ def load_waveform(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
     """The audio of a cut: mono (the average of its channels) at ``sampling_rate``, shape (samples,).
 
     Raises:
-        AudioError: if it cannot be decoded
+        AudioError: if it cannot be decoded, or is shorter or longer than the manifest says
     """
     recording = cut.recording
     plain = len(recording.sources) == 1 and recording.sources[0].type == "file" and not recording.transforms
@@ -151,13 +152,20 @@ def load_waveform(cut: Cut, sampling_rate: int) -> NDArray[np.float32]:
         channels = [cut.channel] if isinstance(cut.channel, int) else list(cut.channel)
         everything = channels == list(range(recording.num_channels))
         whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-3
-        return read(
+        slack = _SLACK + cut.duration / 100
+        waveform = read(
             recording.sources[0].source,
             sampling_rate,
             offset=cut.start,
-            duration=None if whole else cut.duration,
+            duration=cut.duration + 2 * slack if whole else cut.duration,
             channels=None if everything else channels,
         )
+        if abs(len(waveform) / sampling_rate - cut.duration) > slack:
+            raise AudioError(
+                recording.sources[0].source,
+                f"does not last the {cut.duration:.2f} s that its manifest says; prepare the corpus again",
+            )
+        return waveform
     try:  # other sources (commands, archives, transformed recordings) are lhotse's to read
         samples = cut.load_audio()
     except Exception as error:
