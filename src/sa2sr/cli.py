@@ -210,13 +210,19 @@ def predict(
     audio: Annotated[
         list[Path], typer.Argument(help="Audio files, and folders of them; after -- whatever their name.")
     ],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A model folder, or the run folder of a fine-tuning.")],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A .csv or .jsonl file; without it the table is printed.")
     ] = None,
     longest: Annotated[
         float, typer.Option(min=1, help="Seconds of a row at most; longer files give several rows.")
     ] = 30.0,
+    engine: Annotated[
+        str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
+    ] = "auto",
+    int8: Annotated[bool, typer.Option("--int8", help="Onnx in 8-bit integers: faster, a little less exact.")] = False,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
 ) -> None:
     """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
@@ -229,7 +235,8 @@ def predict(
     from sa2sr.inference import load
     from sa2sr.inference.job import failures_file, predict_files
 
-    summary = predict_files(load(model, device=device), audio, out, longest=longest)
+    loaded = load(model, engine=engine, device=device, int8=int8)
+    summary = predict_files(loaded, audio, out, longest=longest)
     shown = 5
     for failure in summary.failures[:shown]:
         typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)
@@ -239,6 +246,22 @@ def predict(
     typer.echo(str(summary), err=True)
     if summary.failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    int8: Annotated[bool, typer.Option("--int8/--no-int8", help="Also in 8-bit integers, for predict --int8.")] = True,
+) -> None:
+    """Export a model as ONNX, in a folder that predicts without torch: sa2sr predict --model OUT.
+
+    labels.json in it says what the graph reads and gives. Example: sa2sr export runs/emotion emotion-onnx
+    """
+    from sa2sr.inference.export import export as export_model
+
+    for graph in sorted(export_model(model, out, int8=int8).glob("*.onnx")):
+        typer.echo(f"{graph} ({graph.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command()

@@ -39,7 +39,7 @@ def model(random_model: RandomModel) -> Model:
 @pytest.fixture(scope="module", params=[(1, 8), (5, 192)], ids=["small", "full"])
 def crowd(request: pytest.FixtureRequest, random_model: RandomModel, voice: Voice) -> tuple[Model, list[Clip]]:
     """A model, and clips of many durations."""
-    model = load(random_model(*request.param, gain=4))
+    model = load(random_model(*request.param, gain=4), engine="torch")
     waveforms = [voice(count / 16_000, seed) for seed, count in enumerate(SAMPLES)]
     waveforms.append(np.zeros(20_000, np.float32))
     arguments = (model.settings.frontend,)
@@ -152,8 +152,9 @@ def test_very_short_audio(model: Model, voice: Voice, tmp_path: Path, count: int
     assert np.isfinite(emotions([row])).all()
 
 
-def test_what_is_short_follows_from_the_network(model: Model, voice: Voice) -> None:
+def test_what_is_short_follows_from_the_network(random_model: RandomModel, voice: Voice) -> None:
     """The convolutions hear 6 + 2 * 3 stacked frames of 30 ms."""
+    model = load(random_model(), engine="torch")
     assert model.shortest == pytest.approx(0.36)
     assert model.predict(voice(0.36), 16_000)[0].note == ""
     (clip,) = model.array_clips(voice(0.36), 16_000)
@@ -229,7 +230,7 @@ def test_numbers_stay_on_the_scale(random_model: RandomModel, voice: Voice) -> N
 
 
 def test_a_model_that_overflows_gives_failures(random_model: RandomModel, voice: Voice) -> None:
-    model = load(random_model(spread=3e38, mean=3e38))
+    model = load(random_model(spread=3e38, mean=3e38), engine="torch")
     network_of(model).emotion.output.bias.copy_(torch.ones(3) * 3)
     with pytest.raises(AudioError, match="no finite numbers"):
         model.predict(voice(1.0), 16_000)

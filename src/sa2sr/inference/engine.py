@@ -1,14 +1,22 @@
 """What computes: an engine takes the frames of a batch of clips and gives their emotions."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2sr.config import DIMENSIONS, ModelSettings
 from sa2sr.errors import ModelError
+from sa2sr.inference.graph import build_graph, outputs_of
+from sa2sr.network.folder import GRAPH_FILE, INT8_GRAPH_FILE, is_exported, read_weights
 from sa2sr.speech.features import Frames
+
+EngineName = Literal["auto", "onnx", "torch"]
 
 
 class Engine(Protocol):
@@ -19,6 +27,83 @@ class Engine(Protocol):
 
         The company of a clip in its batch does not matter.
         """
+
+
+def make_engine(
+    folder: Path, settings: ModelSettings, name: str = "auto", *, device: str = "cpu", int8: bool = False
+) -> Engine:
+    """The engine that is asked for.
+
+    Args:
+        folder: of a model, exported or not
+        settings: of the model
+        name: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where onnxruntime is installed, otherwise torch
+        device: that torch computes on
+        int8: multiply by 8-bit integers, which onnx can: faster, and a little less exact
+
+    Raises:
+        ModelError: if the engine cannot run this model, or is not installed
+    """
+    if name not in get_args(EngineName):
+        raise ModelError(f"there is no engine '{name}'; there are {', '.join(get_args(EngineName))}")
+    exported = is_exported(folder)
+    if name == "auto":
+        name = "onnx" if exported or int8 or (device == "cpu" and _installed("onnx", "onnxruntime")) else "torch"
+    if name == "onnx":
+        if device != "cpu":
+            raise ModelError(f"device '{device}' cannot be used: the onnx engine computes on the CPU")
+        if exported:
+            return OnnxEngine(folder / (INT8_GRAPH_FILE if int8 else GRAPH_FILE), settings)
+        return OnnxEngine(build_graph(settings, read_weights(folder), int8=int8).SerializeToString(), settings)
+    if exported:
+        raise ModelError(f"{folder}: is an exported model, which the onnx engine runs, not the torch engine")
+    if int8:
+        raise ModelError("int8 is the onnx engine's; the torch engine computes in single precision")
+    return TorchEngine(folder, device)
+
+
+class OnnxEngine:
+    """Onnxruntime on CPU cores, each with one clip at a time.
+
+    Batches would hardly be faster, and so a clip has no company: its numbers are the same to the last bit whatever is
+    predicted beside it. In int8 they would not even be close, since the scale of the integers is that of a batch.
+    """
+
+    def __init__(self, graph: Path | bytes, settings: ModelSettings, threads: int | None = None) -> None:
+        """Load a graph.
+
+        Args:
+            graph: a file, or what would be in it
+            settings: of its model
+            threads: clips at a time; by default as many as there are cores, or as OMP_NUM_THREADS says
+
+        Raises:
+            ModelError: if it is not the graph of such a model, or onnxruntime is not installed
+        """
+        self.filters = settings.frontend.filters
+        self.session = _session(graph)
+        self.threads = threads or _cores()
+        self._pool: ThreadPoolExecutor | None = None
+        source = str(graph) if isinstance(graph, Path) else f"the graph of '{settings.name}'"
+        expected = {"frames": ["B", "T", self.filters], "lengths": ["B"]}
+        if {each.name: each.shape for each in self.session.get_inputs()} != expected:
+            raise ModelError(f"{source}: does not read LFBE of {self.filters} filters, which config.yaml says")
+        if missing := {*outputs_of(settings)} - {each.name for each in self.session.get_outputs()}:
+            raise ModelError(f"{source}: has no output '{min(missing)}', which config.yaml says")
+
+    def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
+        """As :meth:`Engine.emotions`."""
+        if len(frames) < 2 or self.threads < 2:
+            return np.stack([self._emotions_of(each) for each in frames])
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads)
+        return np.stack(list(self._pool.map(self._emotions_of, frames)))
+
+    def _emotions_of(self, stacked: Frames) -> NDArray[np.float32]:
+        # What fills the last stacked frame counts as frames here, which gives the same.
+        frames = stacked.reshape(1, -1, self.filters)
+        lengths = np.array([frames.shape[1]], np.int64)
+        return np.concatenate(self.session.run(list(DIMENSIONS), {"frames": frames, "lengths": lengths}))
 
 
 class TorchEngine:
@@ -54,3 +139,36 @@ class TorchEngine:
             states = self.network.states(padded.to(self.device), lengths)
             emotions: NDArray[np.float32] = self.network.emotion(states, lengths).cpu().numpy()
         return emotions
+
+
+def _session(graph: Path | bytes) -> Any:
+    """An onnxruntime session of one thread."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError("the onnx engine needs onnxruntime: pip install 'sa2sr[onnx]'") from None
+    if isinstance(graph, Path) and not graph.is_file():
+        remedy = "; export the model with --int8" if graph.name == INT8_GRAPH_FILE else ""
+        raise ModelError(f"{graph}: does not exist{remedy}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it would remember every duration for ever
+    options.log_severity_level = 4  # what goes wrong is raised
+    try:
+        source = str(graph) if isinstance(graph, Path) else graph
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's have no base of their own
+        name = graph if isinstance(graph, Path) else "the graph of the model"
+        raise ModelError(f"{name}: is not a graph that onnxruntime runs ({str(error).splitlines()[0][:300]})") from None
+
+
+def _cores() -> int:
+    """How many clips to compute at a time."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _installed(*modules: str) -> bool:
+    return all(find_spec(module) is not None for module in modules)

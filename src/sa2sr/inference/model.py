@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sa2sr.config import ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
-from sa2sr.inference.engine import Engine, TorchEngine
+from sa2sr.inference.engine import Engine, make_engine
 from sa2sr.inference.sources import find_audio, is_folder
 from sa2sr.inference.table import EmotionTable, Failure, Row
-from sa2sr.network.folder import find_model, read_settings
+from sa2sr.network.folder import find_model, is_exported, read_settings
 
 LONGEST = 30.0  # seconds; longer files give several rows
 BATCH_SECONDS = 240.0  # of padded audio in a batch at most
@@ -23,18 +23,21 @@ LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is b
 LOOK_AHEAD_CLIPS = 512
 
 
-def load(path: str | Path, *, device: str = "cpu") -> "Model":
+def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: bool = False) -> "Model":
     """Load a model.
 
     Args:
-        path: a model folder, or the run folder of a training
+        path: a model folder, the run folder of a training, or an exported model
+        engine: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where it is installed, otherwise torch
         device: such as ``"cpu"`` or ``"cuda"``
+        int8: multiply by 8-bit integers, which the onnx engine can: faster, and a little less exact
 
     Raises:
         ModelError: naming what is missing or does not fit
     """
     folder = find_model(path)
-    return Model(read_settings(folder), TorchEngine(folder, device))
+    settings = read_settings(folder, exported=is_exported(folder))
+    return Model(settings, make_engine(folder, settings, engine, device=device, int8=int8))
 
 
 class Model:

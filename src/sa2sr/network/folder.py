@@ -1,12 +1,18 @@
 """The model folder on disk: where it is, and what its settings say. It needs no network, so that others may run it."""
 
+from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sa2sr.config import ModelSettings, read_yaml, validate
 from sa2sr.errors import ModelError, RecipeError
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
+GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
+INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 
 
 def find_model(path: str | Path) -> Path:
@@ -27,17 +33,53 @@ def find_model(path: str | Path) -> Path:
     raise ModelError(f"{path}: is not a model folder, which has {SETTINGS_FILE} and {WEIGHTS_FILE}")
 
 
-def read_settings(folder: str | Path) -> ModelSettings:
+def is_exported(folder: str | Path) -> bool:
+    """Whether a model folder holds an ONNX graph in place of weights."""
+    return (Path(folder) / GRAPH_FILE).is_file() and not (Path(folder) / WEIGHTS_FILE).exists()
+
+
+def read_settings(folder: str | Path, *, exported: bool = False) -> ModelSettings:
     """The settings of a model folder.
+
+    Args:
+        folder: of a model, or of a run
+        exported: a graph is needed instead of weights
 
     Raises:
         ModelError: naming what is missing or wrong
     """
     folder = find_model(folder)
-    for name in (SETTINGS_FILE, WEIGHTS_FILE):
+    if is_exported(folder) and not exported:
+        raise ModelError(f"{folder}: is an exported model, which only predicts; use the model that it came from")
+    for name in (SETTINGS_FILE, GRAPH_FILE if exported else WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: is not a model folder: {name} is missing")
     try:
         return validate(ModelSettings, read_yaml(folder / SETTINGS_FILE), str(folder / SETTINGS_FILE))
     except RecipeError as error:
         raise ModelError(str(error)) from None
+
+
+def read_weights(folder: str | Path) -> dict[str, NDArray[np.float32]]:
+    """The weights of a model folder by name, in single precision.
+
+    Raises:
+        ModelError: if it is not a safetensors file, or holds anything but finite numbers
+    """
+    import safetensors
+    from safetensors.numpy import load_file
+
+    with suppress(ImportError):
+        import ml_dtypes  # noqa: F401  # teaches numpy bfloat16; it comes with onnx
+
+    path = find_model(folder) / WEIGHTS_FILE
+    try:
+        weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: is not a safetensors file ({error})") from None
+    except (KeyError, TypeError, AttributeError) as error:  # a type that numpy does not have
+        raise ModelError(f"{path}: holds numbers of a type other than fp32, fp16 and bf16 ({error})") from None
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+    return weights
