@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old content or the new, never half of it."""
 
+import glob
 import json
 import os
 import tempfile
@@ -28,6 +29,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_remainders(*paths: Path) -> None:
+    """Remove what writers of these files left behind that were killed; only who keeps all others away may do it."""
+    for path in paths:
+        for remainder in path.parent.glob(f".{glob.escape(path.name[:80])}.*"):
+            remainder.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

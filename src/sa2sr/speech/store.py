@@ -25,13 +25,13 @@ from sa2sr.audio import change_speed
 from sa2sr.config import FrontEnd
 from sa2sr.cuts import Cut, load_waveform
 from sa2sr.errors import AudioError, CorpusError
-from sa2sr.files import atomic
+from sa2sr.files import atomic, remove_remainders
 from sa2sr.processes import map_in_processes
 from sa2sr.progress import progress
 from sa2sr.speech.features import extract
 
 CUTS_A_SHARD = 128
-_VERSION = 1  # of what `extract` computes and of the layout of a shard
+_VERSION = 2  # of what `extract` computes and of the layout of a shard
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,24 @@ class StoredFrames:
         self._open: dict[Path, Any] = {}  # slices of safetensors
 
     def __call__(self, position: int, speed: float) -> NDArray[np.float16]:
-        """(T, filters) normalised frames of the cut at ``position``."""
+        """(T, filters) normalised frames of the cut at ``position``.
+
+        Raises:
+            AudioError: if its audio could not be read
+            CorpusError: if the store has been damaged since it was opened
+        """
+        if position in self.errors:
+            audio, _, reason = self.errors[position].partition(": ")
+            raise AudioError(audio, reason)
         path = self._shards[speed][position // CUTS_A_SHARD]
         within = position % CUTS_A_SHARD
         ends = self._lengths[path]
         start = int(ends[within - 1]) if within else 0
         if path not in self._open:
-            self._open[path] = safe_open(path, "numpy").get_slice("frames")  # type: ignore[no-untyped-call]
+            try:
+                self._open[path] = safe_open(path, "numpy").get_slice("frames")  # type: ignore[no-untyped-call]
+            except (OSError, SafetensorError) as error:
+                raise _damaged(path, error) from None
         frames: NDArray[np.float16] = self._open[path][start : int(ends[within])]
         return frames
 
@@ -71,13 +82,22 @@ class StoredFrames:
     def _read_header(self, path: Path, first: int) -> None:
         try:
             with safe_open(path, "numpy") as file:
-                metadata = file.metadata()
-            self._lengths[path] = np.cumsum(json.loads(metadata["lengths"]), dtype=np.int64)
-            errors = json.loads(metadata["errors"])
-        except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-            raise CorpusError(f"{path}: is a damaged part of the feature store ({error}); remove it") from None
-        for within, reason in errors.items():
-            self.errors[first + int(within)] = reason
+                cuts = json.loads(file.metadata()["cuts"])
+                steps, _ = file.get_slice("frames").get_shape()
+            lengths = np.array(cuts["lengths"], np.int64)
+            if lengths.min() < 0 or lengths.sum() != steps:
+                raise ValueError(f"it should have {lengths.sum()} frames, and has {steps}")
+            errors = {first + int(within): str(reason) for within, reason in cuts["errors"].items()}
+        except (OSError, SafetensorError, TypeError, LookupError, AttributeError, ValueError) as error:
+            raise _damaged(path, error) from None
+        self._lengths[path] = np.cumsum(lengths)
+        self.errors |= errors
+
+
+def _damaged(path: Path, error: Exception) -> CorpusError:
+    return CorpusError(
+        f"{path}: is a damaged part of the feature store ({error}); remove it, to have it computed again"
+    )
 
 
 def build_store(
@@ -128,8 +148,7 @@ def _build(shard: _Shard, frontend: FrontEnd) -> None:
     with FileLock(shard.path.with_suffix(".lock")):
         if shard.path.exists():  # another process was faster
             return
-        for remainder in shard.path.parent.glob(f".{shard.path.name}.*"):  # of a process that was killed
-            remainder.unlink(missing_ok=True)
+        remove_remainders(shard.path)
         frames, errors = [], {}
         for within, cut in enumerate(shard.cuts):
             try:
@@ -138,7 +157,8 @@ def _build(shard: _Shard, frontend: FrontEnd) -> None:
             except AudioError as error:
                 errors[within] = str(error)
                 frames.append(np.zeros((0, frontend.filters), np.float16))
-        metadata = {"lengths": json.dumps([len(f) for f in frames]), "errors": json.dumps(errors)}
+        # One entry of metadata: several would be written in an order that differs from process to process.
+        metadata = {"cuts": json.dumps({"lengths": [len(f) for f in frames], "errors": errors})}
         with atomic(shard.path) as temporary:
             save_file({"frames": np.concatenate(frames)}, temporary, metadata)
 

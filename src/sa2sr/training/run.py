@@ -28,7 +28,8 @@ from filelock import FileLock, Timeout
 
 from sa2sr.config import Recipe, load_recipe, to_yaml
 from sa2sr.errors import RecipeError, UserError
-from sa2sr.files import write_json, write_text
+from sa2sr.files import remove_remainders, write_json, write_text
+from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE
 
 # May differ between a training and its continuation: they say how long or where, not what.
 _FREE_KEYS = ("max_epochs", "patience", "checkpoint_seconds", "tensorboard", "features")
@@ -59,6 +60,11 @@ class RunFolder:
     def history_file(self) -> Path:
         """One JSON object a line and epoch."""
         return self.path / "history.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The metrics of the best epoch, when finished."""
+        return self.path / "metrics.json"
 
     @property
     def model(self) -> Path:
@@ -96,11 +102,15 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise UserError(f"{self.path}: another training is at work in this folder; choose another --out") from None
-        with lock:
-            for remainder in self.path.glob(f".{self.checkpoint.name}.*"):  # of a training that was killed
-                remainder.unlink(missing_ok=True)
+        try:
+            remove_remainders(*self._files())
             yield
-        lock.release()
+        finally:
+            lock.release()
+
+    def _files(self) -> list[Path]:
+        written = [self.recipe_file, self.environment_file, self.checkpoint, self.history_file, self.metrics_file]
+        return [*written, self.model / SETTINGS_FILE, self.model / WEIGHTS_FILE]
 
     def _stage(self) -> str | None:
         try:
@@ -127,7 +137,7 @@ class RunFolder:
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the metrics of the best epoch."""
-        write_json(self.path / "metrics.json", metrics)
+        write_json(self.metrics_file, metrics)
 
 
 def environment() -> dict[str, Any]:
