@@ -186,7 +186,7 @@ def finetune(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
-    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS...", help="Manifests with labels.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with labels.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
     ] = None,
@@ -443,6 +443,23 @@ def report(
         raise UserError(f"--resample {resample}: must be auto, speakers or utterances")
     files = make_report(folders, out, title=title, baseline=baseline, resample=resample)  # type: ignore[arg-type]
     typer.echo(f"{files.html}\n{files.markdown}")
+
+
+@app.command()
+def demo(
+    size: Annotated[str, typer.Option(help="full (some minutes), small, or tiny (a check that all works).")] = "full",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demo.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the corpus and of the trainings.")] = 0,
+) -> None:
+    """Show the whole path on speech that is made on the spot: pre-train, fine-tune, evaluate, report, predict.
+
+    Interrupted, the same command goes on where it was. Example: sa2sr demo --size tiny --out /tmp/demo
+    """
+    from sa2sr.studies.demo import run_demo
+    from sa2sr.studies.demo_report import print_result
+
+    folder = run_demo(out, size, seed, say=lambda line: typer.echo(line, err=True))  # type: ignore[arg-type]
+    print_result(folder)
 
 
 def main() -> None:

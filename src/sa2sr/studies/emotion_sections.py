@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sa2sr.config import DIMENSIONS
-from sa2sr.metrics import Estimate, bootstrap, paired_bootstrap, pearson, rmse
+from sa2sr.metrics import Difference, Estimate, bootstrap, paired_bootstrap, pearson, rmse
 from sa2sr.studies.document import Block, Cell, Column, Pictures, Section, Table
 from sa2sr.studies.plots import intervals, scatter
 from sa2sr.studies.records import Evaluation
@@ -20,7 +20,6 @@ def emotion_section(
     evaluations: Sequence[Evaluation],
     title: str,
     *,
-    baseline: str | None = None,
     resample: Resample = "auto",
     colours: Mapping[str, int],
     prefix: str = "emotion",
@@ -28,9 +27,8 @@ def emotion_section(
     """Evaluations of several systems on one set.
 
     Args:
-        evaluations: one a system
+        evaluations: one a system; the others are compared with the first
         title: of the section
-        baseline: the system that the others are compared with
         resample: what the bootstrap draws; by default speakers where there are enough, as ``sa2sr evaluate`` does
         colours: of the systems
         prefix: of the names of tables and pictures
@@ -43,10 +41,8 @@ def emotion_section(
         if (estimates := {s: by_dim[dimension] for s, by_dim in concordance.items() if dimension in by_dim})
     ]
     blocks.append(Pictures(pictures, "Dots are CCCs, lines their 95 % intervals."))
-    reference = next((e for e in evaluations if e.system == baseline), None)
-    if reference is not None and len(evaluations) > 1:
-        others = [e for e in evaluations if e is not reference]
-        blocks.append(_difference_table(others, reference, resample, prefix))
+    if len(evaluations) > 1:
+        blocks.append(_difference_table(evaluations[1:], evaluations[0], resample, prefix))
     blocks.append(_other_metrics(evaluations, prefix))
     blocks.append(_scatters(evaluations, concordance, colours, prefix))
     return Section(title, blocks)
@@ -62,6 +58,25 @@ def concordances(evaluation: Evaluation, *, resample: Resample = "auto") -> dict
             predicted, rated = evaluation.predictions[rows, index], evaluation.ratings[rows, index]
             estimates[dimension] = bootstrap(predicted, rated, speakers=speakers, resamples=RESAMPLES)
     return estimates
+
+
+def differences(evaluation: Evaluation, reference: Evaluation, *, resample: Resample = "auto") -> dict[str, Difference]:
+    """CCC of each dimension minus that of a reference, on the utterances that both predicted."""
+    position = {name: row for row, name in enumerate(reference.names)}
+    found = {}
+    for index, dimension in enumerate(DIMENSIONS):
+        rated = {*reference.rated(index)}
+        pairs = [(row, position.get(evaluation.names[row], -1)) for row in evaluation.rated(index)]
+        own, other = [a for a, b in pairs if b in rated], [b for _, b in pairs if b in rated]
+        if len(own) > 1:
+            found[dimension] = paired_bootstrap(
+                evaluation.predictions[own, index],
+                reference.predictions[other, index],
+                reference.ratings[other, index],
+                speakers=_drawn_speakers(reference, other, resample),
+                resamples=RESAMPLES,
+            )
+    return found
 
 
 def _drawn_speakers(evaluation: Evaluation, rows: Sequence[int], resample: Resample) -> list[str | None] | None:
@@ -114,27 +129,14 @@ def _difference_table(
     for dimension in DIMENSIONS:
         columns += [Column(dimension, dimension), Column(f"{dimension}_p", "p")]
     columns.append(Column("utterances", "utterances"))
-    position = {name: row for row, name in enumerate(reference.names)}
     rows: list[list[Cell]] = []
     for evaluation in evaluations:
-        pairs = [(row, position[name]) for row, name in enumerate(evaluation.names) if name in position]
+        found = differences(evaluation, reference, resample=resample)
         cells: list[Cell] = [evaluation.system]
-        for index in range(len(DIMENSIONS)):
-            own_rows, other_rows = {*evaluation.rated(index)}, {*reference.rated(index)}
-            here = [(a, b) for a, b in pairs if a in own_rows and b in other_rows]
-            if len(here) < 2:
-                cells += [None, None]
-                continue
-            own, other = map(list, zip(*here, strict=True))
-            difference = paired_bootstrap(
-                evaluation.predictions[own, index],
-                reference.predictions[other, index],
-                reference.ratings[other, index],
-                speakers=_drawn_speakers(reference, other, resample),
-                resamples=RESAMPLES,
-            )
-            cells += [difference, difference.p_value]
-        rows.append([*cells, len(pairs)])
+        for dimension in DIMENSIONS:
+            difference = found.get(dimension)
+            cells += [difference, difference.p_value] if difference is not None else [None, None]
+        rows.append([*cells, len({*evaluation.names} & {*reference.names})])
     caption = (
         f"CCC minus that of {reference.system}, on the same utterances drawn together, and the two-sided p-value. "
         "It is about these utterances and these trained models; other seeds of a training vary too."

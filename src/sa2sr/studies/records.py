@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,12 @@ class TrainingRun:
         ]
         return [float(epoch) for epoch, _ in points], [value for _, value in points]
 
+    def losses(self) -> list[str]:
+        """The names of the training losses in the history, those that can be part of a file name."""
+        parts = (line.get("train") for line in self.history)
+        names = {str(name): None for part in parts if isinstance(part, dict) for name in part}
+        return [name for name in names if re.fullmatch(r"[a-z0-9_]{1,40}_loss", name)]
+
     def total(self, *keys: str) -> float | None:
         """Sum of a number over the history; none where no line has it."""
         values = self.curve(*keys)[1]
@@ -75,6 +82,8 @@ def read_training_run(path: Path, name: str) -> TrainingRun:
     except UserError as error:
         problems.append(_one_line(error, path))
     history = list(_json_lines(path / "history.jsonl", problems))
+    if not history:
+        problems.append(f"{path / 'history.jsonl'}: tells of no epoch")
     environment = _json_object(path / "environment.json", problems)
     finished = (path / "metrics.json").is_file()
     if not finished:
@@ -163,6 +172,15 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         others = [other for other in parts if other != own]
         length = next((n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others)), len(own))
         names.append(printable("/".join(own[-length:])))
+    return names
+
+
+def file_names(texts: Sequence[str]) -> list[str]:
+    """Texts as different file names of letters, digits and hyphens."""
+    names: list[str] = []
+    for text in texts:
+        name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+        names.append(name if name and name not in names else f"{name}-{len(names) + 1}".lstrip("-"))
     return names
 
 

@@ -15,6 +15,7 @@ from sa2sr.studies.records import (
     Evaluation,
     TrainingRun,
     evaluated_run,
+    file_names,
     is_evaluation_folder,
     is_run_folder,
     read_evaluation,
@@ -37,6 +38,7 @@ def make_report(
     baseline: str | None = None,
     resample: Resample = "auto",
     extra: Sequence[Section] = (),
+    closing: Sequence[Section] = (),
 ) -> ReportFiles:
     """Write ``report.md``, ``report.html``, ``tables/`` and ``pictures/`` from what trainings and evaluations left.
 
@@ -46,12 +48,15 @@ def make_report(
         title: of the report
         baseline: the system that the others are compared with; by default the first whose encoder was not pre-trained
         resample: what the bootstrap draws; by default speakers where there are enough of them
-        extra: further sections, shown after the results
+        extra: further sections, after the results
+        closing: further sections, at the end
 
     Raises:
         UserError: if there is nothing to report, or no system has the name of the baseline
     """
-    return write_report(compose(folders, title=title, baseline=baseline, resample=resample, extra=extra), out)
+    return write_report(
+        compose(folders, title=title, baseline=baseline, resample=resample, extra=extra, closing=closing), out
+    )
 
 
 def compose(
@@ -61,6 +66,7 @@ def compose(
     baseline: str | None = None,
     resample: Resample = "auto",
     extra: Sequence[Section] = (),
+    closing: Sequence[Section] = (),
 ) -> Document:
     """The report of :func:`make_report` as a value."""
     problems: list[str] = []
@@ -72,26 +78,22 @@ def compose(
     names = [e.system for e in evaluations] + [run.name for run in runs]
     if baseline is not None and baseline not in names:
         raise UserError(f"no system is called '{baseline}'; there are {', '.join(dict.fromkeys(names))}")
-    colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
     sections: list[Section] = []
     sets = list(dict.fromkeys(e.test_set for e in evaluations))
-    for number, test_set in enumerate(sets, start=1):
-        sections.append(
-            emotion_section(
-                group := [e for e in evaluations if e.test_set == test_set],
-                "Emotions" if len(sets) == 1 else f"Emotions: {test_set}",
-                baseline=baseline or _default_baseline(group),
-                resample=resample,
-                colours=colours,
-                prefix="emotion" if len(sets) == 1 else f"emotion-{number}",
-            )
-        )
+    groups = [_baseline_first([e for e in evaluations if e.test_set == test_set], baseline) for test_set in sets]
+    names = [e.system for group in groups for e in group] + [run.name for run in runs]
+    colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    prefixes = file_names([f"emotion-{test_set}" for test_set in sets]) if len(sets) > 1 else ["emotion"]
+    for test_set, group, prefix in zip(sets, groups, prefixes, strict=False):
+        title_here = "Emotions" if len(sets) == 1 else f"Emotions: {test_set}"
+        sections.append(emotion_section(group, title_here, resample=resample, colours=colours, prefix=prefix))
     sections += extra
     for stage, section in (("pretraining", pretraining_section), ("finetuning", finetuning_section)):
         if own := [run for run in runs if run.stage_name == stage and run.history]:
             sections.append(section(own, colours))
     if runs:
         sections.append(provenance_section(runs))
+    sections += closing
     if problems:
         sections.append(Section("Left out", [printable(problem) for problem in problems]))
     return Document(printable(title), _summary(runs, evaluations), sections)
@@ -156,10 +158,11 @@ def _children(folder: Path) -> Iterable[Path]:
     return [folder / name for name in names[:_MOST_FOLDERS] if not name.startswith(".")]
 
 
-def _default_baseline(evaluations: Sequence[Evaluation]) -> str | None:
-    return next((e.system for e in evaluations if e.pretrained is False), None) or next(
-        (e.system for e in evaluations), None
-    )
+def _baseline_first(evaluations: list[Evaluation], baseline: str | None) -> list[Evaluation]:
+    """By default the baseline is the first system without heads of a pre-training, or else the first."""
+    if baseline is None:
+        baseline = next((e.system for e in evaluations if not e.pretrained), None)
+    return sorted(evaluations, key=lambda e: e.system != baseline)
 
 
 def _summary(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> str:

@@ -79,7 +79,7 @@ def _full_name(run: TrainingRun) -> str:
 def _curves(runs: Sequence[TrainingRun], stage: str, scores: Sequence[str], colours: Mapping[str, int]) -> Pictures:
     """One picture a loss (training and development), one a score, and one of the criterion."""
     pictures = []
-    losses = {key: None for run in runs for line in run.history for key in line.get("train") or {}}
+    losses = list(dict.fromkeys(name for run in runs for name in run.losses()))
 
     def line(run: TrainingRun, *keys: str, dashed: bool = False) -> Curve:
         label = "" if dashed else run.name
