@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -6,6 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, EncoderSettings, ModelSettings, Objectives, Scale
+
+# Threads are a loss for networks this small, and the suite already runs in a process a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 RandomModel = Callable[..., Path]
 SCALE = Scale(name="1-7", low=1, high=7)
