@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/sa2sr demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
