@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
 
 
+_TYPES = ("F64", "F32", "F16", "BF16")  # of weights in a file
+
+
 class SpeechModel(nn.Module):
     """An encoder and the objectives on its states."""
 
@@ -110,7 +113,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Speech
 def _checked_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {name: part.get_dtype() for name, part in slices.items()}
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: is not a safetensors file ({error})") from None
     for name, tensor in expected.items():
@@ -118,7 +123,11 @@ def _checked_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tenso
             found = f"has shape {shapes[name]}" if name in shapes else "is missing"
             raise ModelError(f"{path}: {name} {found}; {SETTINGS_FILE} asks for {tuple(tensor.shape)}")
     if unknown := sorted(shapes.keys() - expected.keys()):
-        raise ModelError(f"{path}: holds {unknown[0]} (and {len(unknown) - 1} more) that {SETTINGS_FILE} does not know")
+        name = repr(unknown[0][:100])  # it may hold anything, even what would steer a terminal
+        raise ModelError(f"{path}: holds {name} (and {len(unknown) - 1} more) that {SETTINGS_FILE} does not know")
+    for name, kind in types.items():
+        if kind not in _TYPES:
+            raise ModelError(f"{path}: {name} holds numbers of the type {kind}; allowed: {', '.join(_TYPES)}")
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
