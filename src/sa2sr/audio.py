@@ -5,7 +5,7 @@ Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more), resampl
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,19 +103,32 @@ def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator
     Raises:
         AudioError: if the file cannot be decoded, possibly after some parts
     """
+    info = probe(path)
+    count = math.ceil(info.seconds / longest)
+    size = math.ceil((longest if count == 1 else info.seconds / count) * sampling_rate)
+    slack = sampling_rate // 2
+    waiting = np.zeros(0, np.float32)
+    for waveform in read_blocks(path, sampling_rate):
+        waiting = np.concatenate([waiting, waveform])
+        while len(waiting) > size + slack:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting
+
+
+def read_blocks(path: str | Path, sampling_rate: int) -> Iterator[NDArray[np.float32]]:
+    """Decode a file in consecutive blocks of some seconds at most which, joined, are what :func:`read` gives.
+
+    Raises:
+        AudioError: if the file cannot be decoded, possibly after some blocks
+    """
     with _open(path) as file:
         info = _checked_info(path, file)
-        count = math.ceil(info.seconds / longest)
-        size = math.ceil((longest if count == 1 else info.seconds / count) * sampling_rate)
-        slack = sampling_rate // 2
-        waiting = np.zeros(0, np.float32)
-        for waveform in _resampled(_blocks(path, file, info, 0, None), info.sampling_rate, sampling_rate):
-            waiting = np.concatenate([waiting, waveform])
-            while len(waiting) > size + slack:
-                yield waiting[:size]
-                waiting = waiting[size:]
-        if len(waiting):
-            yield waiting
+        resampler = Resampler(info.sampling_rate, sampling_rate)
+        for block in _blocks(path, file, info, 0, None):
+            yield resampler.push(to_mono(block))
+        yield resampler.flush()
 
 
 def verify(path: str | Path) -> AudioInfo:
@@ -144,6 +157,34 @@ def resample(waveform: NDArray[np.float32], source_rate: float, target_rate: flo
     resampled: NDArray[np.float32] = soxr.resample(waveform.astype(np.float32, copy=False), source_rate, target_rate)
     # A handful of samples can resample to none; one sample is still audio.
     return resampled if resampled.size else waveform[:1].astype(np.float32)
+
+
+class Resampler:
+    """Resamples a mono waveform that comes in blocks; the results, joined, are what :func:`resample` gives of all."""
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        equal = source_rate == target_rate
+        self._stream = None if equal else soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
+        self._first = np.zeros(0, np.float32)
+        self._nothing_came = True
+
+    def push(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take (samples,) and give what is ready, which may be nothing yet."""
+        if self._stream is None:
+            return np.ascontiguousarray(block, np.float32)
+        self._first = self._first if self._first.size else block[:1].astype(np.float32)
+        return self._given(self._stream.resample_chunk(block.astype(np.float32, copy=False)))
+
+    def flush(self) -> NDArray[np.float32]:
+        """Give the rest; the waveform is over."""
+        if self._stream is None:
+            return np.zeros(0, np.float32)
+        rest = self._given(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        return self._first if self._nothing_came else rest  # as in `resample`
+
+    def _given(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._nothing_came = self._nothing_came and not waveform.size
+        return waveform
 
 
 def change_speed(waveform: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
@@ -211,22 +252,6 @@ def _blocks(
         raise AudioError(path, "holds no samples")
     if decoded < 0.99 * expected - info.sampling_rate * 0.1:
         raise AudioError(path, f"is truncated: {decoded} of {expected} samples could be decoded")
-
-
-def _resampled(
-    blocks: Iterable[NDArray[np.float32]], source_rate: int, target_rate: int
-) -> Iterator[NDArray[np.float32]]:
-    """Consecutive blocks (samples, channels) to mono at another rate, the same as if they were one."""
-    resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
-    nothing, first = True, np.zeros(0, np.float32)
-    for block in blocks:
-        mono = to_mono(block)
-        first = first if first.size else mono[:1]
-        resampled = mono if source_rate == target_rate else resampler.resample_chunk(mono)
-        nothing = nothing and not resampled.size
-        yield resampled
-    rest = resampler.resample_chunk(first[:0], last=True)
-    yield first if nothing and not rest.size else rest  # as in `resample`
 
 
 def _ends_within_page(path: str | Path) -> bool:

@@ -208,7 +208,7 @@ def evaluate(
 @app.command()
 def predict(
     audio: Annotated[
-        list[Path], typer.Argument(help="Audio files, and folders of them; after -- whatever their name.")
+        list[Path], typer.Argument(help="Audio files and folders, after -- whatever their name; or - for a pipe.")
     ],
     model: Annotated[
         Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
@@ -219,6 +219,15 @@ def predict(
     longest: Annotated[
         float, typer.Option(min=1, help="Seconds of a row at most; longer files give several rows.")
     ] = 30.0,
+    window: Annotated[
+        float | None, typer.Option(help="Instead: a row for every window of so many seconds; 6 for a pipe.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from a window to the next; 2 for a pipe, else they do not overlap.")
+    ] = None,
+    raw: Annotated[
+        int | None, typer.Option(help="A pipe carries no WAV, but 16-bit little-endian mono samples of this rate.")
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
     ] = "auto",
@@ -228,15 +237,33 @@ def predict(
     """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
 
     The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
-    Exit code 1: some files failed. 2: nothing could be done.
+    Exit code 1: some files failed. 2: nothing could be done. Examples:
 
-    Example: sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+    sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+
+    sa2sr predict meeting.mp3 --model runs/emotion --window 6 --hop 2 --out meeting.csv
+
+    arecord -q -f S16_LE -r 16000 -t wav | sa2sr predict - --model runs/emotion
     """
     from sa2sr.inference import load
-    from sa2sr.inference.job import failures_file, predict_files
+    from sa2sr.inference.job import failures_file, predict_files, predict_pipe
+    from sa2sr.inference.pipe import NAME, Pipe
+    from sa2sr.inference.windows import Windows
 
+    try:
+        windows = Windows.of(window, hop)
+    except ValueError as error:
+        raise UserError(f"--window, --hop: {error}") from None
+    from_pipe = Path(NAME) in audio
+    if from_pipe and len(audio) > 1:
+        raise UserError("- (a pipe) must be alone; name a file that is called so with its whole path")
+    if raw is not None and not from_pipe:
+        raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
     loaded = load(model, engine=engine, device=device, int8=int8)
-    summary = predict_files(loaded, audio, out, longest=longest)
+    if from_pipe:
+        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, windows=windows)
+    else:
+        summary = predict_files(loaded, audio, out, longest=longest, windows=windows)
     shown = 5
     for failure in summary.failures[:shown]:
         typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)

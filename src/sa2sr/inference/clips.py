@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, probe, read_parts, resample
+from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, probe, read_blocks, read_parts, resample
 from sa2sr.config import FrontEnd
 from sa2sr.errors import AudioError
+from sa2sr.inference.windows import Part, Windows, cut
 from sa2sr.speech.features import Frames, Waveform, extract, stack
 
 SILENCE = 1e-4  # the peak of a clip without sound: three steps of 16-bit audio
@@ -30,26 +31,37 @@ class Clip:
     frames: Frames  # (T', D), stacked
 
 
-def file_clips(path: str | Path, frontend: FrontEnd, *, longest: float, shortest: float) -> Iterator[Clip]:
-    """A file as one clip, or as consecutive clips of equal duration where it is longer than ``longest``.
+def file_clips(
+    path: str | Path, frontend: FrontEnd, *, longest: float, shortest: float, windows: Windows | None = None
+) -> Iterator[Clip]:
+    """A file as one clip, or as consecutive clips of equal duration where it is longer than ``longest``; or windows.
 
     Memory is bounded by a clip.
 
     Args:
         path: the audio file
         frontend: of the model
-        longest: duration of a clip at most, in seconds
+        longest: duration of a clip at most, in seconds; it does not concern windows
         shortest: shorter clips are noted, in seconds
+        windows: overlapping clips instead
 
     Raises:
         AudioError: if the file cannot be decoded, possibly after some clips
     """
-    rate = probe(path).sampling_rate
-    return _clips(read_parts(path, frontend.sampling_rate, longest), str(path), rate, frontend, shortest)
+    source_rate, rate = probe(path).sampling_rate, frontend.sampling_rate
+    parts = cut(read_blocks(path, rate), windows, rate) if windows else _consecutive(read_parts(path, rate, longest))
+    return (make_clip(part, str(path), source_rate, frontend, shortest) for part in parts)
 
 
 def array_clips(
-    samples: Any, sampling_rate: int | None, name: str, frontend: FrontEnd, *, longest: float, shortest: float
+    samples: Any,
+    sampling_rate: int | None,
+    name: str,
+    frontend: FrontEnd,
+    *,
+    longest: float,
+    shortest: float,
+    windows: Windows | None = None,
 ) -> Iterator[Clip]:
     """An array (samples,) or (channels, samples) as :func:`file_clips` does a file.
 
@@ -60,25 +72,50 @@ def array_clips(
     """
     if sampling_rate is None:
         raise AudioError(name, "an array needs its sampling rate, such as predict(samples, 16000)")
+    source_rate, rate = checked_rate(sampling_rate, name), frontend.sampling_rate
+    waveform = resample(mono(np.asarray(samples), name), source_rate, rate)
+    if windows:
+        parts = cut([waveform], windows, rate)
+    else:
+        count = math.ceil(len(waveform) / rate / longest)
+        size = math.ceil(len(waveform) / count)
+        parts = _consecutive(waveform[begin : begin + size] for begin in range(0, len(waveform), size))
+    return (make_clip(part, name, source_rate, frontend, shortest) for part in parts)
+
+
+def make_clip(part: Part, file: str, source_rate: int, frontend: FrontEnd, shortest: float) -> Clip:
+    """A part of a waveform as a clip.
+
+    Args:
+        part: where it begins, and its samples at the rate of the model
+        file: that it comes from
+        source_rate: sampling rate there, in Hz
+        frontend: of the model
+        shortest: shorter clips are noted, in seconds
+    """
+    start, waveform = part
+    rate = frontend.sampling_rate
+    note = "; ".join(_notes(waveform, source_rate, rate, shortest))
+    frames = stack(extract(waveform, frontend), frontend.stack)
+    return Clip(file, start / rate, (start + len(waveform)) / rate, note, frames)
+
+
+def checked_rate(sampling_rate: int, name: str) -> int:
+    """The sampling rate of an array.
+
+    Raises:
+        AudioError: if speech does not have such
+    """
     if not SAMPLING_RATES[0] <= sampling_rate <= SAMPLING_RATES[1]:
         raise AudioError(name, f"{sampling_rate} Hz is not the sampling rate of speech")
-    waveform = resample(_mono(np.asarray(samples), name), sampling_rate, frontend.sampling_rate)
-    count = math.ceil(len(waveform) / frontend.sampling_rate / longest)
-    size = math.ceil(len(waveform) / count)
-    parts = (waveform[begin : begin + size] for begin in range(0, len(waveform), size))
-    return _clips(parts, name, sampling_rate, frontend, shortest)
+    return sampling_rate
 
 
-def _clips(
-    parts: Iterable[Waveform], file: str, source_rate: int, frontend: FrontEnd, shortest: float
-) -> Iterator[Clip]:
+def _consecutive(waveforms: Iterable[Waveform]) -> Iterator[Part]:
     start = 0
-    for part in parts:
-        end = start + len(part)
-        note = "; ".join(_notes(part, source_rate, frontend.sampling_rate, shortest))
-        frames = stack(extract(part, frontend), frontend.stack)
-        yield Clip(file, start / frontend.sampling_rate, end / frontend.sampling_rate, note, frames)
-        start = end
+    for waveform in waveforms:
+        yield start, waveform
+        start += len(waveform)
 
 
 def _notes(waveform: Waveform, source_rate: int, rate: int, shortest: float) -> Iterator[str]:
@@ -95,8 +132,12 @@ def _notes(waveform: Waveform, source_rate: int, rate: int, shortest: float) -> 
         yield f"upsampled from {source_rate} Hz"
 
 
-def _mono(samples: NDArray[Any], name: str) -> Waveform:
-    """Mix an array of any numeric type to a waveform of full scale 1."""
+def mono(samples: NDArray[Any], name: str) -> Waveform:
+    """Mix an array (samples,) or (channels, samples) of any numeric type to a waveform of full scale 1.
+
+    Raises:
+        AudioError: if it is not audio, naming what is wrong
+    """
     if samples.ndim not in (1, 2) or samples.size == 0:
         raise AudioError(name, f"an array must be (samples,) or (channels, samples), not {samples.shape}")
     if samples.ndim == 2 and samples.shape[0] > MAX_CHANNELS:

@@ -1,4 +1,4 @@
-"""Predicting many files into a table on disk or on the terminal."""
+"""Predicting many files, or a pipe, into a table on disk or on the terminal."""
 
 import json
 import time
@@ -10,8 +10,11 @@ from pathlib import Path
 from sa2sr.errors import AudioError, TableError
 from sa2sr.files import write_text
 from sa2sr.inference.model import LONGEST, Model
+from sa2sr.inference.pipe import NAME, Pipe
 from sa2sr.inference.sources import find_audio
-from sa2sr.inference.table import EmotionTable, Failure, table_writer
+from sa2sr.inference.stream import Stream
+from sa2sr.inference.table import EmotionTable, Failure, Row, table_writer, values
+from sa2sr.inference.windows import Windows
 from sa2sr.progress import progress
 
 
@@ -36,7 +39,12 @@ class Summary:
 
 
 def predict_files(
-    model: Model, audio: Sequence[str | Path], out: str | Path | None = None, *, longest: float = LONGEST
+    model: Model,
+    audio: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    longest: float = LONGEST,
+    windows: Windows | None = None,
 ) -> Summary:
     """Predict files and folders into a table.
 
@@ -47,6 +55,7 @@ def predict_files(
         audio: files and folders
         out: a .csv or .jsonl file; the table is printed where there is none
         longest: duration of a row at most, in seconds
+        windows: a row for each of these instead
 
     Raises:
         AudioError: if nothing at all could be predicted; then no table is written
@@ -58,24 +67,75 @@ def predict_files(
         raise AudioError("(nothing)", "no file or folder was named")
     files = sum(isinstance(source, Path) for source in sources)
     table = EmotionTable([], model.scale, model.settings.name)
-    rows, audio_seconds, began = 0, 0.0, time.monotonic()
-    writer = table_writer(out, table.scale, table.model) if out is not None else nullcontext(table.rows.append)
-    with writer as add, progress("Files", total=len(sources)) as advance:
-        for each in model.rows(model.clips(_counted(sources, advance), longest=longest)):
-            if isinstance(each, Failure):
-                table.failures.append(each)
-                continue
-            add(each)
-            rows, audio_seconds = rows + 1, audio_seconds + each.end - each.start
-        if out is not None:
-            _write_failures(out, table.failures)
-        if not rows:
-            first = table.failures[0]
-            more = f"; {len(table.failures) - 1:,} more failed, and none gave a row" if len(table.failures) > 1 else ""
-            raise AudioError(first.file, first.reason + more)
+    with progress("Files", total=len(sources)) as advance:
+        clips = model.clips(_counted(sources, advance), longest=longest, windows=windows)
+        summary = _write(model.rows(clips), model, out, table.rows.append, files)
     if out is None:
         table.print()
-    return Summary(files, rows, table.failures, audio_seconds, time.monotonic() - began)
+    return summary
+
+
+def predict_pipe(model: Model, pipe: Pipe, out: str | Path | None = None, *, windows: Windows | None = None) -> Summary:
+    """Predict what comes through a pipe, while it comes.
+
+    An interruption from the keyboard ends the audio, and the table is completed. Audio that breaks off with an error
+    keeps the rows before it.
+
+    Args:
+        model: that predicts emotions
+        pipe: the audio
+        out: a .csv or .jsonl file; rows are printed as JSON lines where there is none
+        windows: of the rows; 6 s every 2 s by default
+
+    Raises:
+        AudioError: if nothing came that could be predicted
+        ModelError: if the model does not predict emotions
+        TableError: if the table cannot be written
+    """
+    chosen = windows or Windows()
+    options = {"window": chosen.duration, "hop": chosen.hop}
+    stream = model.stream(pipe.sampling_rate, channels=pipe.channels, name=NAME, **options)
+    return _write(_rows_while_they_come(stream, pipe), model, out, _print_row, files=1)
+
+
+def _rows_while_they_come(stream: Stream, pipe: Pipe) -> Iterator[Row | Failure]:
+    try:
+        for samples in pipe:
+            yield from stream.push(samples)
+    except KeyboardInterrupt:
+        pass
+    except AudioError as error:
+        yield Failure(stream.name, error.reason)
+    yield from stream.flush()
+
+
+def _print_row(row: Row) -> None:
+    print(json.dumps(values(row)), flush=True)
+
+
+def _write(
+    items: Iterable[Row | Failure], model: Model, out: str | Path | None, show: Callable[[Row], None], files: int
+) -> Summary:
+    """Write rows as they come, or show them where there is no ``out``, and list the failures."""
+    failures: list[Failure] = []
+    rows, audio_seconds, began = 0, 0.0, time.monotonic()
+    file, end = "", 0.0
+    with table_writer(out, model.scale, model.settings.name) if out is not None else nullcontext(show) as add:
+        for each in items:
+            if isinstance(each, Failure):
+                failures.append(each)
+                continue
+            add(each)
+            heard = end if each.file == file else 0.0  # windows overlap
+            rows, audio_seconds = rows + 1, audio_seconds + each.end - max(each.start, heard)
+            file, end = each.file, each.end
+        if out is not None:
+            _write_failures(out, failures)
+        if not rows:
+            first = failures[0] if failures else Failure(NAME, "holds no samples")
+            more = f"; {len(failures) - 1:,} more failed, and none gave a row" if len(failures) > 1 else ""
+            raise AudioError(first.file, first.reason + more)
+    return Summary(files, rows, failures, audio_seconds, time.monotonic() - began)
 
 
 def failures_file(out: str | Path) -> Path:

@@ -13,7 +13,9 @@ from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
 from sa2sr.inference.engine import Engine, make_engine
 from sa2sr.inference.sources import find_audio, is_folder
+from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EmotionTable, Failure, Row
+from sa2sr.inference.windows import Windows
 from sa2sr.network.folder import find_model, is_exported, read_settings
 
 LONGEST = 30.0  # seconds; longer files give several rows
@@ -82,7 +84,14 @@ class Model:
         return (first + (second - 1) * stride) * frontend.stack * frontend.step_ms / 1000
 
     def predict(
-        self, audio: Any, sampling_rate: int | None = None, *, name: str = "array", longest: float = LONGEST
+        self,
+        audio: Any,
+        sampling_rate: int | None = None,
+        *,
+        name: str = "array",
+        longest: float = LONGEST,
+        window: float | None = None,
+        hop: float | None = None,
     ) -> EmotionTable:
         """Predict the emotions of files or of an array.
 
@@ -91,6 +100,8 @@ class Model:
             sampling_rate: of the array, in Hz
             name: of the array, in the table
             longest: duration of a row at most, in seconds; longer audio gives several rows of equal duration
+            window: instead, a row for every window of this duration, in seconds; the last one may be shorter
+            hop: seconds from the beginning of a window to that of the next; by default they do not overlap
 
         Returns:
             rows in the order of the audio, those of a folder by name. What cannot be read is in ``failures``
@@ -98,16 +109,16 @@ class Model:
         Raises:
             AudioError: if a single file or array cannot be read
             ModelError: if the model does not predict emotions
-            ValueError: if ``longest`` is not a duration
+            ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration
         """
-        scale = self.scale
+        scale, windows = self.scale, Windows.of(window, hop)
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
         is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path)
         if is_array:
-            clips = self.array_clips(audio, sampling_rate, name=name, longest=longest)
+            clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows)
         else:
-            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest)
+            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows)
         table = EmotionTable([], scale, self.settings.name)
         for each in self.rows(clips):
             if isinstance(each, Row):
@@ -119,24 +130,53 @@ class Model:
             raise AudioError(table.failures[0].file, table.failures[0].reason)
         return table
 
-    def clips(self, paths: Iterable[Path | Failure], *, longest: float = LONGEST) -> Iterator[Clip | Failure]:
+    def stream(
+        self, sampling_rate: int, *, window: float = 6.0, hop: float = 2.0, channels: int = 1, name: str = "stream"
+    ) -> Stream:
+        """Predict audio while it comes in: a row every ``hop``, of the last ``window``, both in seconds.
+
+        Args:
+            sampling_rate: of the chunks, in Hz
+            window: duration of a row
+            hop: from a row to the next
+            channels: of the chunks
+            name: of the stream, in its rows
+
+        Raises:
+            AudioError: if no audio has such a sampling rate or so many channels
+            ModelError: if the model does not predict emotions
+            ValueError: if the durations are not sensible
+        """
+        _ = self.scale  # which a model that does not predict emotions does not have
+        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name)
+
+    def clips(
+        self, paths: Iterable[Path | Failure], *, longest: float = LONGEST, windows: Windows | None = None
+    ) -> Iterator[Clip | Failure]:
         """What the network reads of files, one after the other; failures stay in their places."""
+        frontend, shortest = self.settings.frontend, self.shortest
         for path in paths:
             if isinstance(path, Failure):
                 yield path
                 continue
             try:
-                yield from file_clips(path, self.settings.frontend, longest=longest, shortest=self.shortest)
+                yield from file_clips(path, frontend, longest=longest, shortest=shortest, windows=windows)
             except AudioError as error:
                 yield Failure(str(path), error.reason)
 
     def array_clips(
-        self, samples: Any, sampling_rate: int | None, *, name: str = "array", longest: float = LONGEST
+        self,
+        samples: Any,
+        sampling_rate: int | None,
+        *,
+        name: str = "array",
+        longest: float = LONGEST,
+        windows: Windows | None = None,
     ) -> Iterator[Clip | Failure]:
         """What the network reads of an array."""
-        frontend, shortest = self.settings.frontend, self.shortest
+        options = {"longest": longest, "shortest": self.shortest}
         try:
-            yield from array_clips(samples, sampling_rate, name, frontend, longest=longest, shortest=shortest)
+            yield from array_clips(samples, sampling_rate, name, self.settings.frontend, windows=windows, **options)
         except AudioError as error:
             yield Failure(name, error.reason)
 

@@ -137,7 +137,7 @@ def table_writer(path: str | Path, scale: Scale, model: str) -> Iterator[Callabl
         # File names that are not Unicode are written with escapes, which JSON reads back as they were.
         with (
             atomic(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            temporary.open("w", buffering=1, encoding="utf-8", errors="backslashreplace", newline="") as file,
         ):
             yield row_writer(file)
             write_json(scale_file(path), {**scale.model_dump(), "model": model, "columns": list(COLUMNS)})
@@ -188,10 +188,12 @@ def _writer_of(path: Path) -> Callable[[IO[str]], Callable[[Row], None]]:
 
 def _csv_writer(file: IO[str]) -> Callable[[Row], None]:
     writer = csv.writer(file, lineterminator="\n")
+    quoting_writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
 
     def write(row: Row) -> None:
-        writer.writerow(values(row).values())
+        # Before Python 3.13 a carriage return is not quoted by itself.
+        (quoting_writer if "\r" in row.file + row.note else writer).writerow(values(row).values())
 
     return write
 
