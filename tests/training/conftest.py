@@ -1,14 +1,13 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from sa2sr.audio import probe
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, to_yaml
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale
 from sa2sr.cuts import Cut, make_cut, write_cuts
 
 RATE = 8_000
@@ -91,21 +90,8 @@ def make_recipe(manifests: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small are not worth a second thread, in this process or in those that it starts."""
+def on_the_cpu() -> Iterator[None]:
+    """Networks this small are not worth a GPU, in this process or in those that it starts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        patch.setenv("ACCELERATE_USE_CPU", "true")
         yield
-        torch.set_num_threads(before)
-
-
-def write_recipe(recipe: Recipe, path: Path) -> Path:
-    """A recipe as a file for the command line."""
-    path.write_text(to_yaml(recipe))
-    return path
-
-
-def arguments(names: Sequence[str | Path]) -> list[str]:
-    return [str(name) for name in names]

@@ -81,9 +81,14 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.O
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
             states.setdefault(int(index), {})[key] = tensor
-    try:
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{path}: belongs to another network ({error}); choose another --out") from None
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    here, there = ({name: tuple(tensor.shape) for name, tensor in w.items()} for w in (model.state_dict(), weights))
+    for name in here | there:
+        if here.get(name) != there.get(name):
+            raise ModelError(
+                f"{path}: belongs to another network ({name}: {there.get(name, 'none')} there, "
+                f"{here.get(name, 'none')} here); choose another --out"
+            )
+    model.load_state_dict(weights)
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
     return position

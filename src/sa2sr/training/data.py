@@ -61,18 +61,26 @@ def _read_set(
     if not paths:
         raise CorpusError(f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage")
     tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
-    data = usable(
-        read_utterances(paths),
-        frontend,
-        tasks,
-        shortest=stage.batches.shortest,
-        longest=stage.batches.longest,
-        fastest=max(augmentation.speeds),
-    )
+    where, utterances = ", ".join(map(str, paths)), read_utterances(paths)
+    try:
+        data = usable(
+            utterances,
+            frontend,
+            tasks,
+            shortest=stage.batches.shortest,
+            longest=stage.batches.longest,
+            fastest=max(augmentation.speeds),
+        )
+    except CorpusError as error:
+        raise CorpusError(f"{where}: the {name} set: {error}") from None
     for task, objective in tasks.items():
         if not any(map(objective.has_label, data.utterances)):
-            where = ", ".join(map(str, paths))
             raise CorpusError(f"{where}: the {name} set has no label for '{task}'; {objective.remedy}")
+        if name == "dev" and (reason := objective.objection(data.utterances)):
+            raise CorpusError(
+                f"{where}: cannot be the dev set, which decides which epoch is best at '{task}': {reason}; "
+                "use another or a larger one"
+            )
     return data
 
 

@@ -27,7 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from sa2sr.config import Recipe, load_recipe, to_yaml
-from sa2sr.errors import RecipeError, UserError
+from sa2sr.errors import ModelError, RecipeError, UserError
 from sa2sr.files import remove_remainders, write_json, write_text
 from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE
 
@@ -71,20 +71,21 @@ class RunFolder:
         """The best epoch's model folder."""
         return self.path / "model"
 
-    def begin(self, recipe: Recipe, stage: str) -> None:
+    def begin(self, recipe: Recipe, stage: str, start_from: str | Path | None = None) -> None:
         """Write what was asked for, or check that a run that goes on was asked for the same.
 
         Raises:
-            RecipeError: naming the first key that differs, or the stage
+            RecipeError: naming the first key that differs, the stage or the model that it starts from
         """
+        beside = {"stage": stage, "--encoder": str(start_from) if start_from is not None else None}
         if self.checkpoint.exists() and self.recipe_file.exists():
-            before = _comparable(load_recipe(self.recipe_file)) | {"stage": self._stage() or stage}
-            if difference := _first_difference(before, _comparable(recipe) | {"stage": stage}):
+            before = _comparable(load_recipe(self.recipe_file)) | beside | self._beside_recipe(beside)
+            if difference := _first_difference(before, _comparable(recipe) | beside):
                 raise RecipeError(
                     f"{self.path}: holds a run of another recipe ({difference}); choose another --out, or remove it"
                 )
         write_text(self.recipe_file, to_yaml(recipe))
-        write_json(self.environment_file, {"stage": stage} | environment())
+        write_json(self.environment_file, beside | environment())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -112,11 +113,13 @@ class RunFolder:
         written = [self.recipe_file, self.environment_file, self.checkpoint, self.history_file, self.metrics_file]
         return [*written, self.model / SETTINGS_FILE, self.model / WEIGHTS_FILE]
 
-    def _stage(self) -> str | None:
+    def _beside_recipe(self, names: Iterable[str]) -> dict[str, Any]:
+        """What was asked for beside the recipe, as far as it is known."""
         try:
-            return str(json.loads(self.environment_file.read_text(encoding="utf-8"))["stage"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            known = json.loads(self.environment_file.read_text(encoding="utf-8"))
+            return {name: known[name] for name in names if name in known}
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs so far."""
@@ -125,15 +128,28 @@ class RunFolder:
         return [json.loads(line) for line in self.history_file.read_text(encoding="utf-8").splitlines()]
 
     def keep_history(self, lines: int) -> None:
-        """Drop what was written after the checkpoint that a run goes on from."""
+        """Drop what was written after the checkpoint that a run goes on from.
+
+        Raises:
+            ModelError: if some of what was written before it is gone
+        """
+        written = []
         if self.history_file.exists():
-            kept = self.history_file.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
-            write_text(self.history_file, "".join(kept))
+            written = self.history_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if len(written) < lines:
+            raise ModelError(
+                f"{self.history_file}: has lost lines: {len(written)} are left of {lines}; "
+                "remove the run folder to start anew"
+            )
+        if len(written) > lines:
+            write_text(self.history_file, "".join(written[:lines]))
 
     def add_history(self, entry: dict[str, Any]) -> None:
         """Append an epoch."""
         with self.history_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the metrics of the best epoch."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sa2sr.config import Recipe, Stage
-from sa2sr.errors import UserError
+from sa2sr.errors import CorpusError, UserError
 from sa2sr.network.model import save_model
 from sa2sr.speech.batches import Batch, Item, load_batches, share
 from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -51,7 +51,7 @@ class Trainer:
         self.accelerator = make_accelerator(stage.precision)
         self.is_main = self.accelerator.is_main_process
         if self.is_main:
-            folder.begin(recipe, stage_name)
+            folder.begin(recipe, stage_name, start_from)
         self.accelerator.wait_for_everyone()
 
         self.data = load_stage_data(stage, recipe.frontend, recipe.seed, self.accelerator)
@@ -146,7 +146,7 @@ class Trainer:
     def _check_finite(self, value: Tensor, parts: dict[str, Tensor], *batches: Batch) -> None:
         if torch.isfinite(value):
             return
-        found = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
+        found = ", ".join(f"{name} {part.item():g}" for name, part in parts.items())
         names = ", ".join(name for batch in batches for name in batch.names)
         raise UserError(
             f"{self.folder.path}: step {self.position.step}: the loss is not finite ({found}); "
@@ -167,10 +167,11 @@ class Trainer:
         """Evaluate, keep the model if it is the best so far, and write what happened."""
         began, position = time.monotonic(), self.position
         scores = score_dataset(self.model, self.data.dev, self.data.dev_batches(self.stage), self.accelerator)
-        # What does not exist for this set, such as the AUC where all is neutral, is left out of the criterion too.
+        # The set need not have what an earlier training was judged on, such as an AUC where all is neutral.
         dev = {name: value for name, value in scores.items() if math.isfinite(value)}
         criteria = [task.criterion for task in self.model.trained_tasks().values()]
-        criterion = sum(each.sign * dev.get(each.metric, 0.0) for each in criteria)
+        self._check_judged([each.metric for each in criteria if each.metric not in dev])
+        criterion = sum(each.sign * dev[each.metric] for each in criteria)
         position.seconds += time.monotonic() - began
         improved = criterion < position.best
         if improved:
@@ -183,6 +184,13 @@ class Trainer:
             if improved:
                 save_model(self.model, self.folder.model)
         self._save()
+
+    def _check_judged(self, missing: Sequence[str]) -> None:
+        """There were labels, but an epoch without a criterion, or without speech, means that audio cannot be read."""
+        if missing or not self.position.epoch_sums["speech_seconds"]:
+            paths = ", ".join(map(str, self.stage.dev if missing else self.stage.train))
+            what = f"{missing[0]} cannot be computed" if missing else "nothing can be trained on"
+            raise CorpusError(f"{paths}: {what}: too much of the audio cannot be read")
 
     def _save(self) -> None:
         if self.is_main:

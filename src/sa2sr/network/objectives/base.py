@@ -39,6 +39,11 @@ class Objective(nn.Module):
         """Whether the label can be learnt from ``steps`` stacked frames."""
         return True
 
+    @staticmethod
+    def objection(utterances: Sequence["Utterance"]) -> str | None:
+        """Why the criterion does not exist for a development set in which some have the label; None where it does."""
+        return None
+
     @abstractmethod
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Scalar loss over the batch of all processes; utterances without the needed label are left out.

@@ -50,6 +50,14 @@ class Emotion(Objective):
         """A rating of at least one dimension."""
         return any(map(math.isfinite, utterance.ratings))
 
+    @staticmethod
+    def objection(utterances: Sequence["Utterance"]) -> str | None:
+        """A CCC needs ratings that differ."""
+        for ratings in zip(*(u.ratings for u in utterances), strict=True):
+            if len({*filter(math.isfinite, ratings)}) > 1:
+                return None
+        return "none of its ratings differ, and a CCC is of ratings that do"
+
     def fit_ratings(self, ratings: Tensor) -> None:
         """Take mean and spread from the training ratings (N, 3), NaN where unknown."""
         for dimension in range(len(DIMENSIONS)):
@@ -90,7 +98,7 @@ class Emotion(Objective):
 
     def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CCC of each dimension (1/N statistics) and their mean."""
-        truth = np.array([u.ratings for u in utterances])
+        truth = np.array([u.ratings for u in utterances]).reshape(-1, len(DIMENSIONS))
         predicted = np.stack(list(predictions)) if len(predictions) else np.zeros((0, len(DIMENSIONS)))
         scores = {}
         for index, dimension in enumerate(DIMENSIONS):
@@ -113,7 +121,7 @@ class MaskedConvolution(nn.Module):
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, C) and (B,) -> (B, T_out, channels), 0 past the end, and (B,) new lengths."""
         (kernel,), (stride,) = self.convolution.kernel_size, self.convolution.stride
-        states = states * valid_steps(lengths, states.shape[1]).unsqueeze(-1)
+        states = states.masked_fill(~valid_steps(lengths, states.shape[1]).unsqueeze(-1), 0)
         missing = max(0, kernel - states.shape[1])
         outputs = self.convolution(functional.pad(states.transpose(1, 2), (0, missing))).transpose(1, 2)
         lengths = torch.div(lengths - kernel, stride, rounding_mode="floor").clamp(min=0) + 1

@@ -38,6 +38,14 @@ class Sentiment(Objective):
         """The teacher's probabilities."""
         return utterance.sentiment is not None
 
+    @staticmethod
+    def objection(utterances: Sequence["Utterance"]) -> str | None:
+        """An AUC needs two classes."""
+        classes = {int(np.argmax(u.sentiment)) for u in utterances if u.sentiment is not None}
+        if len(classes) > 1:
+            return None
+        return f"all of its sentiment labels are {SENTIMENTS[classes.pop()]}, and an AUC needs two classes"
+
     def logits(self, states: Tensor, lengths: Tensor) -> Tensor:
         """(B, T', H) -> (B, 3)."""
         return self.output(self.dropout(self.summariser(states, lengths)))  # type: ignore[no-any-return]
