@@ -1,6 +1,7 @@
 """How far trainings in other processes are, read from their run folders."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Training:
 @contextmanager
 def progress_of_trainings(trainings: Sequence[Training]) -> Iterator[None]:
     """Show a bar a training on standard error; where that is not a terminal, a line when one ends."""
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this one, also while something redirects it
     columns = (
         TextColumn("{task.description:22}"),
         BarColumn(bar_width=24),
