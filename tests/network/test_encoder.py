@@ -145,6 +145,74 @@ def test_dropout_of_packed_sequences_keeps_the_mean_of_what_a_layer_reads() -> N
     assert wanted.abs().max() > 0.01
 
 
+def transparent_encoder(dropout: float, units: int = 8) -> BiLstmEncoder:
+    """Two layers; both directions of the second show half of what they read of the first, as tanh(tanh(x))."""
+    encoder = make_encoder(2, units, dropout)
+    last = encoder.layers[1]
+    for weights in last.parameters():
+        weights.data.zero_()
+    for suffix in ("", "_reverse"):
+        bias = getattr(last, f"bias_ih_l0{suffix}").data
+        bias[:units] = bias[3 * units :] = 100  # the gates of input and output are open,
+        bias[units : 2 * units] = -100  # that of memory is closed,
+        getattr(last, f"weight_ih_l0{suffix}").data[2 * units : 3 * units, :units] = torch.eye(units)  # and x comes in
+    return encoder
+
+
+@pytest.mark.parametrize("path", ["_padded", "_packed"])
+def test_dropout_takes_its_share_and_scales_the_rest(path: str) -> None:
+    rate, lengths = 0.3, [100, 60, 80]
+    encoder, frames, count = transparent_encoder(rate), random_frames(lengths), torch.tensor(lengths)
+    encode, valid = getattr(encoder, path), valid_steps(count, 100)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        dropped, again = encode(frames, count), encode(frames, count)
+        encoder.eval()
+        whole = encode(frames, count)
+        assert torch.equal(encode(frames, count), whole)
+    # Both directions read the same input, and so have lost the same of it.
+    assert torch.allclose(dropped[..., :8], dropped[..., 8:], atol=1e-6)
+    assert not torch.equal(dropped, again)
+    found, exact = (states[valid][:, :8].double().atanh().atanh() for states in (dropped, whole))
+    kept = found != 0
+    assert torch.allclose(found[kept], exact[kept] / (1 - rate), atol=1e-5, rtol=1e-4)
+    assert abs(int(kept.sum()) - (1 - rate) * kept.numel()) < 4 * (kept.numel() * rate * (1 - rate)) ** 0.5
+    # Single features of single steps are lost, neither whole features nor whole steps.
+    assert (~kept).any(0).all()
+    assert kept.any(0).all()
+    assert kept.any(1).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("path", ["_padded", "_packed"])
+def test_dropout_spares_the_input_and_the_states(path: str) -> None:
+    encoder, frames, count = make_encoder(1, dropout=0.9), random_frames([5, 9]), torch.tensor([5, 9])
+    trained = getattr(encoder, path)(frames, count)
+    assert torch.equal(trained, getattr(encoder.eval(), path)(frames, count))
+    assert trained[valid_steps(count, 9)].all()
+
+
+@pytest.mark.parametrize("path", ["_padded", "_packed"])
+def test_gradients_pass_through_dropout(path: str) -> None:
+    """A step along the gradient changes the result by the square of its length, the same dropout both times."""
+    encoder, count = make_encoder(3, dropout=0.5).double(), torch.tensor([5, 9])
+    frames = random_frames([5, 9]).double()
+
+    def result() -> Tensor:
+        torch.manual_seed(3)
+        total: Tensor = getattr(encoder, path)(frames, count).sin().sum()
+        return total
+
+    before = result()
+    before.backward()
+    step, square = 1e-6, 0.0
+    for weights in encoder.parameters():
+        assert weights.grad is not None
+        square += weights.grad.square().sum().item()
+        weights.data += step * weights.grad
+    assert (result() - before).item() / step == pytest.approx(square, rel=1e-4)
+
+
+@settings(deadline=None)
 @given(LENGTHS)
 def test_reversal_turns_each_sequence_round_within_its_length(lengths: list[int]) -> None:
     sequences = random_frames(lengths).transpose(0, 1)  # (T', B, D)
