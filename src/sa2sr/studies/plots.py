@@ -5,6 +5,7 @@ variables, so that a dark page has a dark picture.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,17 +64,25 @@ class Curve:
 
 
 def curves(name: str, title: str, lines: Sequence[Curve], *, x_label: str = "epoch", y_label: str = "") -> Picture:
-    """Lines over epochs, dashed for training and whole for development where both are there."""
-    with _panel(name, title) as (axes, made):
+    """Lines over epochs, dashed for training and whole for development where both are there.
+
+    The names of many lines stand below the axes, where they cover none.
+    """
+    labels = sum(bool(line.label) for line in lines)
+    rows_below = math.ceil(labels / 2) if labels > 4 else 0
+    with _panel(name, title, height=2.94 + 0.18 * rows_below, below=0.56 + 0.18 * rows_below) as (axes, made):
         for line in lines:
-            style = "--" if line.dashed else "-"
+            # Where colours come round again, the lines differ.
+            style = "--" if line.dashed else "-" if line.series < len(SERIES) else "-."
             marker = "o" if len(line.x) == 1 else None
             colour = _colour(line.series)
             axes.plot(line.x, line.y, style, color=colour, label=line.label, marker=marker, markersize=4)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _whole_numbers(axes)
-        if any(line.label for line in lines):
+        _whole_numbers(axes, max((x for line in lines for x in line.x), default=1))
+        if rows_below:
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22), ncols=2, borderaxespad=0)
+        elif labels:
             axes.legend(loc="best")
     return made[0]
 
@@ -143,9 +152,9 @@ def scatter(
 
 @contextmanager
 def _panel(
-    name: str, title: str, *, width: float = 4.0, height: float = 2.9, left: float = 0.62
+    name: str, title: str, *, width: float = 4.0, height: float = 2.9, left: float = 0.62, below: float = 0.52
 ) -> Iterator[tuple[Any, list[Picture]]]:
-    """Axes to draw on, and a list that holds the picture afterwards; sizes in inches, ``left`` of the margin.
+    """Axes to draw on, and a list that holds the picture afterwards; sizes and margins in inches.
 
     No window system and no global state is used.
     """
@@ -157,8 +166,8 @@ def _panel(
         figure = Figure(figsize=(width, height), facecolor="none")
         FigureCanvasAgg(figure)
         # Fixed margins: to compute them takes longer than to draw the picture.
-        below, above = 0.52 / height, 0.3 / height
-        axes = figure.add_axes((left / width, below, 0.97 - left / width, 1 - below - above), facecolor="none")
+        box = (left / width, below / height, 0.97 - left / width, 1 - (below + 0.3) / height)
+        axes = figure.add_axes(box, facecolor="none")
         axes.set_title(title)
         made: list[Picture] = []
         yield axes, made
@@ -200,7 +209,10 @@ def _colour(series: int) -> str:
     return SERIES[series % len(SERIES)]
 
 
-def _whole_numbers(axes: Any) -> None:
+def _whole_numbers(axes: Any, last: float) -> None:
+    """Ticks at whole epochs, even if there is but one."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    if last <= 1:
+        axes.set_xlim(0.5, 1.5)

@@ -23,7 +23,7 @@ _COSTS = (
     Column("epochs", "epochs"),
     Column("hours_heard", "hours heard", digits=1),
     Column("minutes", "minutes", digits=1),
-    Column("times_real_time", "times real time", digits=0),
+    Column("times_real_time", "speed, x real time", digits=0),
 )
 _AXES = {"cer": "CER", "wer": "WER", "auc": "AUC", "mean_ccc": "mean CCC"} | {
     f"{dimension}_ccc": f"{dimension}, CCC" for dimension in DIMENSIONS
