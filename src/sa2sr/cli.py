@@ -405,9 +405,9 @@ def audit(
         str, typer.Option(help="distinct, all, how many of each group, or names separated by commas.")
     ] = "distinct",
     sentences: Annotated[int | None, typer.Option(min=1, help="Say the first carrier sentences only.")] = None,
-    speech: Annotated[
-        Path, typer.Option(help="Folder of the audio; it is spoken once and serves every audit.")
-    ] = Path("runs/audit-speech"),
+    speech: Annotated[Path, typer.Option(help="Folder of the audio; it is spoken once and serves every audit.")] = Path(
+        "runs/audit-speech"
+    ),
     device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, max=100_000, help="For the intervals.")] = 2000,

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Batches, Scale
 from sa2sr.errors import CorpusError
 from sa2sr.files import atomic, write_json
 from sa2sr.network.folder import find_model
 from sa2sr.network.model import load_model
+from sa2sr.progress import progress
 from sa2sr.speech.batches import SpeechDataset, plain_batches
 from sa2sr.speech.utterances import Utterance, UtteranceSet, read_utterances
 from sa2sr.training.evaluation import predict_dataset
 from sa2sr.training.measures import Said, judge
+from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.run import environment
 
 LONGEST = 120.0  # seconds of an utterance, since each is predicted as a whole
@@ -57,7 +58,7 @@ def evaluate(
         ModelError: if there is no such model
     """
     folder = find_model(model)
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
     scale = network.settings.scale
     data = _short_enough(read_utterances(manifests))
@@ -67,7 +68,8 @@ def evaluate(
 
     dataset = SpeechDataset(data.utterances, network.settings.frontend)
     batches = plain_batches([u.seconds for u in data.utterances], Batches())
-    predictions = predict_dataset(network, dataset, batches, accelerator)
+    with progress("Utterances", total=len(data.utterances)) as advance:
+        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance)
     heard = sorted(next(iter(predictions.values.values())))  # the positions of those whose audio could be read
     if not heard:
         raise CorpusError(f"{where}: no audio can be read; first: {predictions.failures[0]}")
