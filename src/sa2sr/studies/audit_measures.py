@@ -132,7 +132,7 @@ def effect(values: Floats, scale: Scale, resampling: Resampling) -> Effect:
     """
     span = scale.high - scale.low
     positive, neutral, negative = (values - scale.low).transpose(1, 0, 2) / span
-    unit = _shift(positive, neutral, negative, resampling)
+    unit = _shift((values - scale.low) / span, resampling)
     return Effect(
         unit=unit,
         points=unit.times(span),
@@ -155,10 +155,12 @@ def shift_beyond(
     Emotions of shape (carriers, 3, voices, 3 dimensions).
     """
     apart = emotions / (scale.high - scale.low) - others / (other_scale.high - other_scale.low)
-    return {name: _shift(*apart[..., index].transpose(1, 0, 2), resampling) for index, name in enumerate(DIMENSIONS)}
+    return {name: _shift(apart[..., index], resampling) for index, name in enumerate(DIMENSIONS)}
 
 
-def _shift(positive: Floats, neutral: Floats, negative: Floats, resampling: Resampling) -> Shift:
+def _shift(values: Floats, resampling: Resampling) -> Shift:
+    """Of predictions (carriers, 3, voices): positive, neutral and negative sentences."""
+    positive, neutral, negative = values.transpose(1, 0, 2)
     return Shift(
         positive=_mean(positive - neutral, resampling),
         negative=_mean(negative - neutral, resampling),

@@ -135,7 +135,7 @@ def _controls(models: Sequence[AuditedModel]) -> Table:
 
 
 def _by_voices(models: Sequence[AuditedModel]) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [model.name, group, *_shift_cells(found), found.auc.estimate]
         for model in models
         for group, found in model.valence_by_voices.items()
@@ -149,7 +149,7 @@ def _by_voices(models: Sequence[AuditedModel]) -> Table:
 
 
 def _beyond_first(models: Sequence[AuditedModel]) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [model.name, shift.positive.estimate, shift.negative.estimate, shift.positive_minus_negative.estimate]
         for model in models
         if (shift := model.beyond_first.get("valence")) is not None
