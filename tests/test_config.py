@@ -52,7 +52,8 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
     frontend, encoder = recipe.frontend, recipe.encoder
     assert (frontend.sampling_rate, frontend.filters, frontend.window_ms, frontend.step_ms) == (16000, 40, 25, 10)
     assert (frontend.stack, frontend.dimension) == (3, 120)
-    assert (encoder.kind, encoder.layers, encoder.units, encoder.dropout) == ("bilstm", 5, 192, 0)
+    if not name.startswith("demo-"):  # whose network is small, to be trained in minutes
+        assert (encoder.kind, encoder.layers, encoder.units, encoder.dropout) == ("bilstm", 5, 192, 0)
     assert recipe.finetuning is not None
     emotion = recipe.finetuning.objectives.emotion
     assert emotion is not None
@@ -88,7 +89,11 @@ def test_scratch_has_no_pretraining() -> None:
 @pytest.mark.parametrize("name", ["asr", "sa2sr", "scratch"])
 def test_small_variants_change_training_only(name: str) -> None:
     paper, small = load_recipe(name), load_recipe(f"{name}-small")
-    assert (small.frontend, small.encoder, small.finetuning) == (paper.frontend, paper.encoder, paper.finetuning)
+    assert (small.frontend, small.encoder) == (paper.frontend, paper.encoder)
+    assert small.finetuning is not None
+    assert paper.finetuning is not None
+    assert small.finetuning.objectives == paper.finetuning.objectives
+    assert small.finetuning.augmentation == paper.finetuning.augmentation
     if paper.pretraining is not None and small.pretraining is not None:
         assert small.pretraining.augmentation == paper.pretraining.augmentation
         assert small.pretraining.objectives.active().keys() == paper.pretraining.objectives.active().keys()

@@ -10,12 +10,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import pytest
+from sklearn.metrics import recall_score, roc_auc_score
 from typer.testing import CliRunner
 
 from sa2sr.cli import app
-from sa2sr.config import DIMENSIONS, load_recipe, to_yaml
+from sa2sr.config import DIMENSIONS, SENTIMENTS, load_recipe, to_yaml
 from sa2sr.errors import UserError
 from sa2sr.studies.document import Column, Document, Section, Table
 from sa2sr.studies.emotion_sections import RESAMPLES
@@ -182,6 +184,43 @@ def test_pretraining_table(tmp_path: Path) -> None:
     assert "weight_decay" in page  # the resolved recipe
 
 
+def test_speech_table_equals_an_independent_computation(tmp_path: Path) -> None:
+    """Of models that are only pre-trained; jiwer and scikit-learn compute the same."""
+    random = np.random.default_rng(4)
+    words = ["the", "doctor", "was", "happy", "garden", "an", "awful", "story"]
+    references = [" ".join(random.choice(words, 6)) for _ in range(COUNT)]
+    hypotheses = [" ".join(word for word in text.split() if random.random() > 0.2) for text in references]
+    classes = random.integers(3, size=COUNT)
+    probabilities = random.dirichlet([1, 1, 1], COUNT) + 0.4 * np.eye(3)[classes]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    known = random.random(COUNT) > 0.1  # some have no label
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(
+        json.dumps({"model": "/runs/sa2sr/model", "manifests": ["/data/set/dev.jsonl"]})
+    )
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "speaker", "text_truth", "text", "sentiment_truth", *SENTIMENTS])
+        for index in range(COUNT):
+            truth = SENTIMENTS[classes[index]] if known[index] else ""
+            heard = [references[index] if known[index] else "", hypotheses[index]]
+            writer.writerow([f"u{index}", SPEAKERS[index], *heard, truth, *map(float, probabilities[index])])
+    files = make_report([tmp_path / "in"], tmp_path / "out")
+    row = read_table(tmp_path / "out" / "tables" / "speech-scores.csv")["sa2sr"]
+    chosen = np.flatnonzero(known)
+    pairs = [references[i] for i in chosen], [hypotheses[i] for i in chosen]
+    assert float(row["cer"]) == pytest.approx(jiwer.cer(*pairs))
+    assert float(row["wer"]) == pytest.approx(jiwer.wer(*pairs))
+    y, p = classes[known], probabilities[known]
+    assert float(row["auc"]) == pytest.approx(roc_auc_score(y, p, multi_class="ovr", average="macro"))
+    assert float(row["weighted_recall"]) == pytest.approx(recall_score(y, p.argmax(1), average="weighted"))
+    assert float(row["unweighted_recall"]) == pytest.approx(recall_score(y, p.argmax(1), average="macro"))
+    for name in ("cer", "wer", "auc", "weighted_recall", "unweighted_recall"):
+        assert float(row[f"{name}_low"]) < float(row[name]) < float(row[f"{name}_high"])
+    assert "Transcription and sentiment" in check_page_of(files.html)
+
+
 class Page(HTMLParser):
     """Collects what must hold of a page that stands alone."""
 
@@ -233,6 +272,12 @@ def check_page(text: str) -> Page:
     assert "http" not in without_names_of_formats
     assert "@import" not in text
     return page
+
+
+def check_page_of(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    check_page(text)
+    return text
 
 
 def test_the_page_stands_alone(tmp_path: Path, two_systems: Any) -> None:
