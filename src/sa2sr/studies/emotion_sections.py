@@ -54,7 +54,7 @@ def concordances(evaluation: Evaluation, *, resample: Resample = "auto") -> dict
     for index, dimension in enumerate(DIMENSIONS):
         rows = evaluation.rated(index)
         if len(rows) > 1:
-            speakers = _drawn_speakers(evaluation, rows, resample)
+            speakers = drawn_speakers(evaluation, rows, resample)
             predicted, rated = evaluation.predictions[rows, index], evaluation.ratings[rows, index]
             estimates[dimension] = bootstrap(predicted, rated, speakers=speakers, resamples=RESAMPLES)
     return estimates
@@ -73,17 +73,23 @@ def differences(evaluation: Evaluation, reference: Evaluation, *, resample: Resa
                 evaluation.predictions[own, index],
                 reference.predictions[other, index],
                 reference.ratings[other, index],
-                speakers=_drawn_speakers(reference, other, resample),
+                speakers=drawn_speakers(reference, other, resample),
                 resamples=RESAMPLES,
             )
     return found
 
 
-def _drawn_speakers(evaluation: Evaluation, rows: Sequence[int], resample: Resample) -> list[str | None] | None:
+def drawn_speakers(evaluation: Evaluation, rows: Sequence[int], resample: Resample) -> list[str | None] | None:
     """The speakers of rows, if the bootstrap draws them."""
     speakers = [evaluation.speakers[row] for row in rows]
     enough = len({*speakers} - {None}) >= FEWEST_SPEAKERS
     return speakers if resample == "speakers" or (resample == "auto" and enough) else None
+
+
+def drawn_things(evaluations: Sequence[Evaluation], resample: Resample) -> str:
+    """What the bootstrap draws, in a word."""
+    drawn = [drawn_speakers(e, range(len(e.names)), resample) for e in evaluations]
+    return "utterances" if None in drawn else "speakers"
 
 
 def _concordance_table(
@@ -113,8 +119,7 @@ def _concordance_table(
                 speakers or None,
             ]
         )
-    everything = [_drawn_speakers(e, range(len(e.names)), resample) for e in evaluations]
-    drawn = "utterances" if None in everything else "speakers"
+    drawn = drawn_things(evaluations, resample)
     caption = (
         f"Concordance correlation coefficient (1/N statistics), with 95 % percentile intervals from {RESAMPLES:,} "
         f"bootstrap resamples of the {drawn}. Where intervals overlap, the table of differences tells more."

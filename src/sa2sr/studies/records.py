@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, Recipe, Scale, Stage, load_recipe, validate
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, Stage, load_recipe, validate
 from sa2sr.errors import UserError
 from sa2sr.studies.document import printable
 
+_CLASSES = {name: index for index, name in enumerate(SENTIMENTS)}
 _MOST_BYTES = 50_000_000  # of a file that is read
 
 
@@ -93,7 +94,7 @@ def read_training_run(path: Path, name: str) -> TrainingRun:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation folder of a model that predicts emotions; rows are utterances."""
+    """An evaluation folder; rows are utterances."""
 
     system: str  # tells the model from the others of a report
     path: Path
@@ -102,8 +103,31 @@ class Evaluation:
     names: list[str]
     speakers: list[str | None]
     ratings: NDArray[np.float64]  # (N, 3), NaN where unknown
-    predictions: NDArray[np.float64]  # (N, 3)
-    pretrained: bool  # whether heads of a pre-training came along with the encoder
+    predictions: NDArray[np.float64]  # (N, 3), NaN if the model predicts no emotions
+    references: list[str]  # transcripts, empty where unknown
+    hypotheses: list[str] | None  # what the model transcribes; none if it does not
+    sentiments: NDArray[np.int64]  # (N,) the teacher's classes, -1 where unknown
+    probabilities: NDArray[np.float64] | None  # (N, 3) of negative, neutral, positive; none if the model tells none
+
+    @property
+    def has_emotions(self) -> bool:
+        """Whether there are predictions of emotions beside their ratings."""
+        return any(self.rated(dimension) for dimension in range(len(DIMENSIONS)))
+
+    @property
+    def has_transcripts(self) -> bool:
+        """Whether there are transcripts beside their references."""
+        return self.hypotheses is not None and any(self.references)
+
+    @property
+    def has_sentiments(self) -> bool:
+        """Whether there are probabilities of sentiments beside the teacher's classes."""
+        return self.probabilities is not None and bool((self.sentiments >= 0).any())
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether heads of a pre-training came along with the encoder."""
+        return self.hypotheses is not None or self.probabilities is not None
 
     def rated(self, dimension: int) -> list[int]:
         """The rows with a rating and a prediction of a dimension."""
@@ -112,17 +136,13 @@ class Evaluation:
 
 
 def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation | None:
-    """Read an evaluation folder; none, and a line in ``problems``, if there are no emotions to be had from it."""
+    """Read an evaluation folder; none, and a line in ``problems``, if nothing can be compared in it."""
     metrics = _json_object(path / "metrics.json", problems)
     rows = _csv_rows(path / "predictions.csv", problems)
     if not rows:
         return None
-    ratings = np.array([[_csv_number(row, f"{dimension}_truth") for dimension in DIMENSIONS] for row in rows])
-    predictions = np.array([[_csv_number(row, dimension) for dimension in DIMENSIONS] for row in rows])
-    if not (np.isfinite(ratings) & np.isfinite(predictions)).any():
-        problems.append(f"{path}: holds no predictions of emotions beside their ratings")
-        return None
-    return Evaluation(
+    ratings = _numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
+    evaluation = Evaluation(
         system=system,
         path=path,
         test_set=_test_set(metrics, path),
@@ -130,9 +150,16 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         names=[row.get("id") or str(index) for index, row in enumerate(rows)],
         speakers=[row.get("speaker") or None for row in rows],
         ratings=ratings,
-        predictions=predictions,
-        pretrained=any("text" in row or "negative" in row for row in rows[:1]),
+        predictions=_numbers(rows, DIMENSIONS),
+        references=[row.get("text_truth") or "" for row in rows],
+        hypotheses=[row["text"] for row in rows] if "text" in rows[0] else None,
+        sentiments=np.array([_CLASSES.get(row.get("sentiment_truth") or "", -1) for row in rows]),
+        probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
     )
+    if not (evaluation.has_emotions or evaluation.has_transcripts or evaluation.has_sentiments):
+        problems.append(f"{path}: holds nothing that the model says beside what is true")
+        return None
+    return evaluation
 
 
 def evaluated_run(path: Path) -> Path:
@@ -243,6 +270,16 @@ def _csv_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
     return rows
 
 
+def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> NDArray[np.float64]:
+    """Columns of a table, (rows, columns), NaN where there is no finite number."""
+    return np.array([[_csv_number(row, column) for column in columns] for row in rows])
+
+
+def _known_rows(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities with rows that are not known as chance."""
+    return np.where(np.isfinite(probabilities), probabilities, 1 / probabilities.shape[1])
+
+
 def _csv_number(row: Mapping[str, str], column: str) -> float:
     try:
         value = float(row.get(column) or "nan")
@@ -267,5 +304,6 @@ def _scale(metrics: Mapping[str, Any], ratings: NDArray[np.float64]) -> Scale:
             return validate(Scale, saved, "scale")
         except UserError:
             pass
-    low, high = float(np.nanmin(ratings)), float(np.nanmax(ratings))
+    known = ratings[np.isfinite(ratings)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     return Scale(name="unknown", low=low, high=max(high, low + 1e-6))

@@ -1,7 +1,7 @@
 """From run folders and evaluation folders to a report; what is missing or broken is left out and named."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from sa2sr.studies.records import (
     short_names,
 )
 from sa2sr.studies.rendering import ReportFiles, write_report
+from sa2sr.studies.speech_sections import speech_section
 from sa2sr.studies.training_sections import finetuning_section, pretraining_section, provenance_section
 
 _STAGES = {"pretraining": "pre-training", "finetuning": "fine-tuning"}
@@ -79,14 +80,17 @@ def compose(
     if baseline is not None and baseline not in names:
         raise UserError(f"no system is called '{baseline}'; there are {', '.join(dict.fromkeys(names))}")
     sections: list[Section] = []
-    sets = list(dict.fromkeys(e.test_set for e in evaluations))
-    groups = [_baseline_first([e for e in evaluations if e.test_set == test_set], baseline) for test_set in sets]
+    emotions = _by_set([e for e in evaluations if e.has_emotions], baseline)
+    speech = _by_set([e for e in evaluations if not e.has_emotions], baseline)
+    groups = [*emotions.values(), *speech.values()]
     names = [e.system for group in groups for e in group] + [run.name for run in runs]
     colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    prefixes = file_names([f"emotion-{test_set}" for test_set in sets]) if len(sets) > 1 else ["emotion"]
-    for test_set, group, prefix in zip(sets, groups, prefixes, strict=False):
-        title_here = "Emotions" if len(sets) == 1 else f"Emotions: {test_set}"
+    for prefix, (test_set, group) in zip(_prefixes("emotion", emotions), emotions.items(), strict=True):
+        title_here = _title("Emotions", test_set, emotions)
         sections.append(emotion_section(group, title_here, resample=resample, colours=colours, prefix=prefix))
+    for prefix, (test_set, group) in zip(_prefixes("speech", speech), speech.items(), strict=True):
+        title_here = _title("Transcription and sentiment", test_set, speech)
+        sections.append(speech_section(group, title_here, resample=resample, prefix=prefix))
     sections += extra
     for stage, section in (("pretraining", pretraining_section), ("finetuning", finetuning_section)):
         if own := [run for run in runs if run.stage_name == stage and run.history]:
@@ -134,7 +138,7 @@ def read_folders(folders: Sequence[str | Path], problems: list[str]) -> tuple[li
 
 def _system_names(models: Sequence[Path], runs: Sequence[TrainingRun]) -> list[str]:
     """What each evaluated model is called: as its run is, if that is in the report."""
-    known = {os.path.realpath(run.path): run.name for run in runs if run.stage_name == "finetuning"}
+    known = {os.path.realpath(run.path): run.name for run in runs}
     different = list(dict.fromkeys(models))
     names = dict(zip(different, short_names(different), strict=True))
     return [known.get(os.path.realpath(model), names[model]) for model in models]
@@ -158,11 +162,24 @@ def _children(folder: Path) -> Iterable[Path]:
     return [folder / name for name in names[:_MOST_FOLDERS] if not name.startswith(".")]
 
 
-def _baseline_first(evaluations: list[Evaluation], baseline: str | None) -> list[Evaluation]:
-    """By default the baseline is the first system without heads of a pre-training, or else the first."""
-    if baseline is None:
-        baseline = next((e.system for e in evaluations if not e.pretrained), None)
-    return sorted(evaluations, key=lambda e: e.system != baseline)
+def _by_set(evaluations: Sequence[Evaluation], baseline: str | None) -> dict[str, list[Evaluation]]:
+    """The evaluations on each set, the baseline first: by default the first system without heads of a pre-training."""
+    groups: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        groups.setdefault(evaluation.test_set, []).append(evaluation)
+    for group in groups.values():
+        first = baseline or next((e.system for e in group if not e.is_pretrained), None)
+        group.sort(key=lambda e: e.system != first)
+    return groups
+
+
+def _prefixes(kind: str, groups: Mapping[str, object]) -> list[str]:
+    """What the file names of each group begin with."""
+    return file_names([f"{kind}-{test_set}" for test_set in groups]) if len(groups) > 1 else [kind] * len(groups)
+
+
+def _title(kind: str, test_set: str, groups: Mapping[str, object]) -> str:
+    return f"{kind}: {test_set}" if len(groups) > 1 else kind
 
 
 def _summary(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> str:

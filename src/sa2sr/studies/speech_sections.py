@@ -1,0 +1,65 @@
+"""What evaluations of pre-trained models say in a report: how well they transcribe and tell sentiment."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sa2sr.metrics import Estimate, MetricName, bootstrap, edits
+from sa2sr.studies.document import Cell, Column, Section, Table
+from sa2sr.studies.emotion_sections import RESAMPLES, Resample, drawn_speakers, drawn_things
+from sa2sr.studies.records import Evaluation
+
+_COLUMNS = (
+    Column("cer", "CER", best="lowest"),
+    Column("wer", "WER", best="lowest"),
+    Column("auc", "AUC", best="highest"),
+    Column("weighted_recall", "weighted recall", best="highest"),
+    Column("unweighted_recall", "unweighted recall", best="highest"),
+)
+
+
+def speech_section(
+    evaluations: Sequence[Evaluation], title: str, *, resample: Resample = "auto", prefix: str = "speech"
+) -> Section:
+    """Evaluations of several pre-trained models on one set.
+
+    Args:
+        evaluations: one a system
+        title: of the section
+        resample: what the bootstrap draws
+        prefix: of the name of the table
+    """
+    rows: list[list[Cell]] = []
+    for evaluation in evaluations:
+        found = speech_scores(evaluation, resample=resample)
+        rows.append([evaluation.system, *(found.get(column.key) for column in _COLUMNS), len(evaluation.names)])
+    columns = [Column("system", "system"), *_COLUMNS, Column("utterances", "utterances")]
+    kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
+    caption = (
+        "Characters and words wrong by those of the references; sentiment against the teacher's class, one against the "
+        f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(evaluations, resample)}."
+    )
+    table = Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
+    return Section(title, [table])
+
+
+def speech_scores(evaluation: Evaluation, *, resample: Resample = "auto") -> dict[str, Estimate]:
+    """CER and WER, and AUC and recalls of the sentiment, as far as there is something to compare."""
+    found: dict[str, Estimate] = {}
+    if evaluation.has_transcripts and evaluation.hypotheses is not None:
+        rows = [row for row, reference in enumerate(evaluation.references) if reference]
+        speakers = drawn_speakers(evaluation, rows, resample)
+        said, true = [evaluation.hypotheses[row] for row in rows], [evaluation.references[row] for row in rows]
+        for name, unit in (("cer", "character"), ("wer", "word")):
+            counts = edits(said, true, unit=unit)  # type: ignore[arg-type]
+            found[name] = bootstrap(*counts, metric="ratio", speakers=speakers, resamples=RESAMPLES)
+    if evaluation.has_sentiments and evaluation.probabilities is not None:
+        rows = [int(row) for row in np.flatnonzero(evaluation.sentiments >= 0)]
+        speakers = drawn_speakers(evaluation, rows, resample)
+        scores, classes = evaluation.probabilities[rows], evaluation.sentiments[rows]
+        found["auc"] = bootstrap(scores, classes, metric="auc", speakers=speakers, resamples=RESAMPLES)
+        best = scores.argmax(axis=1)
+        metrics: tuple[MetricName, ...] = ("weighted_recall", "unweighted_recall")
+        for metric in metrics:
+            found[metric] = bootstrap(best, classes, metric=metric, speakers=speakers, resamples=RESAMPLES)
+    return found
