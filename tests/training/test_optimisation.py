@@ -1,0 +1,71 @@
+"""Parameter groups and rates, precision, and memory that is kept from batch to batch."""
+
+import platform
+import resource
+
+import pytest
+import torch
+
+from sa2sr.config import EncoderSettings, FrontEnd, ModelSettings, Objectives, Optimiser
+from sa2sr.network.model import SpeechModel
+from sa2sr.training.optimisation import keep_freed_memory, make_accelerator, make_optimiser, resolve_precision
+
+
+@pytest.fixture
+def model() -> SpeechModel:
+    return SpeechModel(
+        ModelSettings(
+            frontend=FrontEnd(filters=4),
+            encoder=EncoderSettings(layers=1, units=4),
+            objectives=Objectives.model_validate({"ctc": 1, "sentiment": {"weight": 0, "units": 4}}),
+        )
+    )
+
+
+@pytest.mark.parametrize(("encoder_rate", "rates"), [(None, [0.5, 0.5]), (0.125, [0.125, 0.5])])
+def test_encoder_and_tasks_have_their_rates_and_untrained_tasks_none(
+    model: SpeechModel, encoder_rate: float | None, rates: list[float]
+) -> None:
+    optimiser = make_optimiser(model, Optimiser(rate=0.5, encoder_rate=encoder_rate))
+    encoder, tasks = optimiser.param_groups
+    assert [encoder["lr"], tasks["lr"]] == [encoder["full_rate"], tasks["full_rate"]] == rates
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in model.encoder.parameters()}
+    assert {id(p) for p in tasks["params"]} == {id(p) for p in model.objectives["ctc"].parameters()}
+
+
+def test_a_frozen_encoder_is_in_no_group(model: SpeechModel) -> None:
+    model.freeze_encoder()
+    (tasks,) = make_optimiser(model, Optimiser(rate=0.5)).param_groups
+    assert tasks["lr"] == 0.5
+    assert {id(p) for p in tasks["params"]} == {id(p) for p in model.objectives["ctc"].parameters()}
+
+
+@pytest.mark.parametrize(("kind", "decoupled"), [("adam", False), ("adamw", True)])
+def test_weight_decay_of_adamw_is_apart_from_the_gradient(model: SpeechModel, kind: str, decoupled: bool) -> None:
+    settings = Optimiser.model_validate({"kind": kind, "rate": 0.1, "weight_decay": 0.5, "betas": [0.8, 0.9]})
+    weights = model.objectives["ctc"].output.weight  # type: ignore[union-attr]
+    before = weights.detach().clone()
+    optimiser = make_optimiser(model, settings)
+    weights.grad = torch.zeros_like(weights)
+    optimiser.step()
+    # Without a gradient AdamW shrinks weights by rate times decay; Adam takes its first step, of the rate's size.
+    expected = before * (1 - 0.1 * 0.5) if decoupled else before - 0.1 * before.sign()
+    assert torch.allclose(weights, expected, atol=1e-6)
+
+
+def test_one_process_may_train_in_one_precision_after_another() -> None:
+    assert [make_accelerator(name).mixed_precision for name in ("fp32", "bf16", "fp32")] == ["no", "bf16", "no"]
+    assert resolve_precision("auto") in ("no", "bf16")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_kept_for_the_next_batch() -> None:
+    keep_freed_memory()
+
+    def faults_of_a_batch() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(16_000_000)  # 64 MB, 16,000 pages of the usual size
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults_of_a_batch()
+    assert min(faults_of_a_batch() for _ in range(3)) < 100
