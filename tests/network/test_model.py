@@ -132,6 +132,10 @@ def test_a_folder_of_links_is_a_model(folder: Path) -> None:
 
 def test_a_task_without_weight_is_kept_but_not_trained() -> None:
     model = make({"ctc": {"weight": 0}, "sentiment": {"units": 4}, "emotion": EMOTION})
+    assert {n for n, p in model.named_parameters() if not p.requires_grad} == {
+        "objectives.ctc.output.weight",
+        "objectives.ctc.output.bias",
+    }
     before = weights(model)
     losses = learn(model)
     assert losses.keys() == {"sentiment", "emotion"}

@@ -148,6 +148,7 @@ def test_the_last_batch_is_not_much_smaller_than_the_others() -> None:
 
 
 @given(durations=DURATIONS, limits=LIMITS)
+@example(durations=[1.0] * 10 + [5.0], limits=Batches(seconds=10))  # the last two must not be shared: 6 x 5 s
 @settings(deadline=None)
 def test_evaluation_has_every_utterance_once_as_it_is(durations: list[float], limits: Batches) -> None:
     batches = plain_batches(durations, limits)
