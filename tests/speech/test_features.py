@@ -21,6 +21,8 @@ FRONTEND = FrontEnd()
 TELEPHONE = FrontEnd(sampling_rate=8_000, filters=23, window_ms=32, step_ms=16)
 SEEDS = st.integers(0, 10_000)
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # lhotse's mel scale
+
 
 def noise(samples: int, seed: int = 0, amplitude: float = 0.3) -> NDArray[np.float32]:
     return np.random.default_rng(seed).uniform(-amplitude, amplitude, samples).astype(np.float32)
