@@ -67,5 +67,4 @@ def test_freed_memory_is_kept_for_the_next_batch() -> None:
         torch.ones(16_000_000)  # 64 MB, 16,000 pages of the usual size
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    faults_of_a_batch()
-    assert min(faults_of_a_batch() for _ in range(3)) < 100
+    assert min(faults_of_a_batch() for _ in range(8)) < 100  # without it, all of them
