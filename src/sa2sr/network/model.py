@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sa2sr.config import ModelSettings, to_yaml
@@ -90,7 +90,7 @@ def save_model(model: SpeechModel, folder: str | Path) -> None:
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS_FILE) as temporary:
-        save_file(weights, temporary)
+        temporary.write_bytes(save(weights))  # save_file would leave a temporary file of its own when killed
     write_text(folder / SETTINGS_FILE, to_yaml(model.settings))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sa2sr.audio import change_speed
 from sa2sr.config import FrontEnd
@@ -160,7 +160,7 @@ def _build(shard: _Shard, frontend: FrontEnd) -> None:
         # One entry of metadata: several would be written in an order that differs from process to process.
         metadata = {"cuts": json.dumps({"lengths": [len(f) for f in frames], "errors": errors})}
         with atomic(shard.path) as temporary:
-            save_file({"frames": np.concatenate(frames)}, temporary, metadata)
+            temporary.write_bytes(save({"frames": np.concatenate(frames)}, metadata))
 
 
 def _signature(cut: Cut) -> list[object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic
@@ -58,7 +58,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"position": json.dumps(dataclasses.asdict(position)), "fingerprint": fingerprint}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str) -> Position:
