@@ -193,7 +193,7 @@ def build(folder: Path, cuts: list[Cut]) -> None:
 def build_and_die(folder: Path, cuts: list[Cut], moment: str) -> None:
     """Build the store and be killed at the third of six shards."""
     count = 0
-    extract_frames, save_frames = store.extract, store.save_file
+    extract_frames, write_bytes = store.extract, Path.write_bytes
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -205,19 +205,19 @@ def build_and_die(folder: Path, cuts: list[Cut], moment: str) -> None:
             die()
         return extract_frames(waveform, frontend)
 
-    def dying_save(tensors: dict[str, NDArray[np.float16]], path: Path, metadata: dict[str, str]) -> None:
+    def dying_write(path: Path, content: bytes) -> int:
         nonlocal count
         count += 1
-        save_frames(tensors, path, metadata)
+        half = count == 3 and moment == "half written"
+        written = write_bytes(path, content[: len(content) // 2] if half else content)
         if count == 3:
-            if moment == "half written":
-                os.truncate(path, path.stat().st_size // 2)
             die()
+        return written
 
     if moment == "computing":
         store.extract = dying_extract
     else:
-        store.save_file = dying_save
+        Path.write_bytes = dying_write  # type: ignore[assignment,method-assign]
     build(folder, cuts)
 
 
