@@ -1,0 +1,96 @@
+"""Commands that predict."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sa2sr.cli.app import app
+from sa2sr.errors import UserError
+
+
+@app.command()
+def predict(
+    audio: Annotated[
+        list[Path], typer.Argument(help="Audio files and folders, after -- whatever their name; or - for a pipe.")
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A .csv or .jsonl file; without it the table is printed.")
+    ] = None,
+    longest: Annotated[
+        float, typer.Option(min=1, help="Seconds of a row at most; longer files give several rows.")
+    ] = 30.0,
+    window: Annotated[
+        float | None, typer.Option(help="Instead: a row for every window of so many seconds; 6 for a pipe.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from a window to the next; 2 for a pipe, else they do not overlap.")
+    ] = None,
+    raw: Annotated[
+        int | None, typer.Option(help="A pipe carries no WAV, but 16-bit little-endian mono samples of this rate.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
+    ] = "auto",
+    int8: Annotated[bool, typer.Option("--int8", help="Onnx in 8-bit integers: faster, a little less exact.")] = False,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+) -> None:
+    """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
+
+    The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
+    Exit code 1: some files failed. 2: nothing could be done. Examples:
+
+    sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+
+    sa2sr predict meeting.mp3 --model runs/emotion --window 6 --hop 2 --out meeting.csv
+
+    arecord -q -f S16_LE -r 16000 -t wav | sa2sr predict - --model runs/emotion
+    """
+    from sa2sr.inference import load
+    from sa2sr.inference.job import failures_file, predict_files, predict_pipe
+    from sa2sr.inference.pipe import NAME, Pipe
+    from sa2sr.inference.windows import Windows
+
+    try:
+        windows = Windows.of(window, hop)
+    except ValueError as error:
+        raise UserError(f"--window, --hop: {error}") from None
+    from_pipe = Path(NAME) in audio
+    if from_pipe and len(audio) > 1:
+        raise UserError("- (a pipe) must be alone; name a file that is called so with its whole path")
+    if raw is not None and not from_pipe:
+        raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
+    loaded = load(model, engine=engine, device=device, int8=int8)
+    if from_pipe:
+        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, windows=windows)
+    else:
+        summary = predict_files(loaded, audio, out, longest=longest, windows=windows)
+    shown = 5
+    for failure in summary.failures[:shown]:
+        typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)
+    if len(summary.failures) > shown:
+        where = f", listed in {failures_file(out)}" if out else ""
+        typer.secho(f"failed: {len(summary.failures) - shown:,} more{where}", fg="yellow", err=True)
+    typer.echo(str(summary), err=True)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    int8: Annotated[bool, typer.Option("--int8/--no-int8", help="Also in 8-bit integers, for predict --int8.")] = True,
+) -> None:
+    """Export a model as ONNX, in a folder that predicts without torch: sa2sr predict --model OUT.
+
+    labels.json in it says what the graph reads and gives. Example: sa2sr export runs/emotion emotion-onnx
+    """
+    from sa2sr.inference.export import export as export_model
+
+    for graph in sorted(export_model(model, out, int8=int8).glob("*.onnx")):
+        typer.echo(f"{graph} ({graph.stat().st_size / 1e6:.1f} MB)")

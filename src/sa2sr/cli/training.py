@@ -1,0 +1,107 @@
+"""Commands that train models and measure them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sa2sr.cli.app import OverridesArgument, app
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a shipped one: sa2sr, asr, scratch, ...")
+]
+RunOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder; an interrupted run in it goes on.")]
+
+
+@app.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A recipe file, or the name of a shipped one.")] = None,
+    changes: OverridesArgument = None,
+) -> None:
+    """Print a recipe with every key that it inherits; without a name, list the shipped recipes.
+
+    Example: sa2sr recipe sa2sr-small seed=1
+    """
+    from sa2sr.config import load_recipe, shipped_recipes, to_yaml
+
+    if name is None:
+        for shipped, path in shipped_recipes().items():
+            typer.echo(f"{shipped:16}{path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+    else:
+        typer.echo(to_yaml(load_recipe(name, changes or [])), nl=False)
+
+
+def _train(
+    stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None], **options: Any
+) -> None:
+    from sa2sr.config import load_recipe
+
+    given = [f"{stage}.{name}={json.dumps([str(path) for path in paths])}" for name, paths in sets.items() if paths]
+    resolved = load_recipe(recipe, [*given, *(changes or [])])
+
+    from sa2sr.training.trainer import train
+
+    folder = train(resolved, stage, **options)
+    typer.echo(f"model: {folder.model}")
+
+
+@app.command()
+def pretrain(
+    recipe: RecipeArgument,
+    changes: OverridesArgument = None,
+    *,
+    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
+    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    out: RunOption,
+) -> None:
+    """Pre-train an encoder to transcribe and, with [bold]sa2sr[/], to tell the sentiment of what is said.
+
+    Started again with the same command, an interrupted run goes on where it stopped.
+
+    Example: sa2sr pretrain sa2sr --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/sa2sr seed=1
+    """
+    _train("pretraining", recipe, changes, {"train": train, "dev": dev}, out=out)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeArgument,
+    changes: OverridesArgument = None,
+    *,
+    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
+    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pre-trained run or model folder; without it the encoder starts at random.")
+    ] = None,
+    out: RunOption,
+) -> None:
+    """Train a model to predict activation, valence and dominance, from a pre-trained encoder or from none.
+
+    Started again with the same command, an interrupted run goes on where it stopped.
+
+    Example: sa2sr finetune sa2sr --encoder runs/sa2sr --train train.jsonl.gz --dev dev.jsonl.gz --out runs/emotion
+    """
+    _train("finetuning", recipe, changes, {"train": train, "dev": dev}, out=out, start_from=encoder)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with labels.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
+) -> None:
+    """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
+
+    Of emotions: CCC, Pearson's correlation and RMSE. Of transcripts: CER and WER. Of sentiment: AUC and recalls.
+    Writes metrics.json and predictions.csv.
+
+    Example: sa2sr evaluate runs/emotion cuts/test.jsonl.gz
+    """
+    from sa2sr.training.evaluate import evaluate as evaluate_model
+    from sa2sr.training.evaluation_tables import print_evaluation
+
+    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples))
