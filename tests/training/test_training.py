@@ -498,3 +498,13 @@ def test_a_head_of_another_shape_begins_anew(make_recipe: MakeRecipe, pretrained
     assert first["ctc_loss"] < pretrained.history()[0]["train"]["ctc_loss"] / 2  # which goes on
     save_model(load_model(run.path), tmp_path / "again")
     assert load_model(tmp_path / "again").settings == load_model(run.path).settings
+
+
+def test_pretraining_goes_on_from_another_on_the_command_line(
+    make_recipe: MakeRecipe, pretrained: RunFolder, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(to_yaml(make_recipe({"pretraining.max_epochs": 1})))
+    out = tmp_path / "run"
+    assert command("pretrain", tmp_path / "recipe.yaml", "--encoder", pretrained.path, "--out", out)[0] == 0
+    assert RunFolder(out).history()[0]["dev"]["cer"] <= pretrained.history()[0]["dev"]["cer"]
+    assert RunFolder(out).history()[0]["train"]["ctc_loss"] < pretrained.history()[0]["train"]["ctc_loss"] / 2

@@ -53,6 +53,9 @@ def pretrain(
     *,
     train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
     dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A run or model folder to go on from, on other speech; by default from nothing.")
+    ] = None,
     out: RunOption,
 ) -> None:
     """Pre-train an encoder to transcribe and, with [bold]sa2sr[/], to tell the sentiment of what is said.
@@ -61,7 +64,7 @@ def pretrain(
 
     Example: sa2sr pretrain sa2sr --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/sa2sr seed=1
     """
-    _train("pretraining", recipe, changes, {"train": train, "dev": dev}, out=out)
+    _train("pretraining", recipe, changes, {"train": train, "dev": dev}, out=out, start_from=encoder)
 
 
 @app.command()
