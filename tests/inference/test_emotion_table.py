@@ -41,7 +41,14 @@ def test_csv_and_jsonl_name_their_columns_and_their_scale(tmp_path: Path) -> Non
     for suffix in FORMATS:
         table("a.wav").write(tmp_path / f"out{suffix}")
         sidecar = json.loads((tmp_path / f"out{suffix}.scale.json").read_text())
-        assert sidecar == {"name": "1-5", "low": 1.0, "high": 5.0, "model": "a model", "columns": list(COLUMNS)}
+        assert sidecar == {
+            "name": "1-5",
+            "low": 1.0,
+            "high": 5.0,
+            "model": "a model",
+            "level": None,
+            "columns": list(COLUMNS),
+        }
     with (tmp_path / "out.csv").open() as file:
         (entry,) = csv.DictReader(file)
     assert entry == {

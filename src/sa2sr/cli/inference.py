@@ -33,6 +33,12 @@ def predict(
     raw: Annotated[
         int | None, typer.Option(help="A pipe carries no WAV, but 16-bit little-endian mono samples of this rate.")
     ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Share of ratings that the intervals hold; 0: no intervals. [0.9 if the model is calibrated]"
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
     ] = "auto",
@@ -65,10 +71,14 @@ def predict(
     if raw is not None and not from_pipe:
         raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
     loaded = load(model, engine=engine, device=device, int8=int8)
+    try:
+        level = loaded.interval_level(level)
+    except ValueError as error:
+        raise UserError(f"--level: {error}") from None
     if from_pipe:
-        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, windows=windows)
+        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, windows=windows, level=level)
     else:
-        summary = predict_files(loaded, audio, out, longest=longest, windows=windows)
+        summary = predict_files(loaded, audio, out, longest=longest, windows=windows, level=level)
     shown = 5
     for failure in summary.failures[:shown]:
         typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)

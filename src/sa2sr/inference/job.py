@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sa2sr.errors import AudioError, TableError
@@ -45,6 +46,7 @@ def predict_files(
     *,
     longest: float = LONGEST,
     windows: Windows | None = None,
+    level: float | None = None,
 ) -> Summary:
     """Predict files and folders into a table.
 
@@ -56,26 +58,35 @@ def predict_files(
         out: a .csv or .jsonl file; the table is printed where there is none
         longest: duration of a row at most, in seconds
         windows: a row for each of these instead
+        level: of the intervals, as in :meth:`sa2sr.Model.predict`
 
     Raises:
         AudioError: if nothing at all could be predicted; then no table is written
-        ModelError: if the model does not predict emotions
+        ModelError: if the model does not predict emotions, or has no intervals of this level
         TableError: if the table cannot be written
     """
     sources = list(find_audio(audio))
     if not sources:
         raise AudioError("(nothing)", "no file or folder was named")
     files = sum(isinstance(source, Path) for source in sources)
-    table = EmotionTable([], model.scale, model.settings.name)
+    level = model.interval_level(level)
+    table = EmotionTable([], model.scale, model.settings.name, level=level)
     with progress("Files", total=len(sources)) as advance:
         clips = model.clips(_counted(sources, advance), longest=longest, windows=windows)
-        summary = _write(model.rows(clips), model, out, table.rows.append, files)
+        summary = _write(model.rows(clips, level), model, level, out, table.rows.append, files)
     if out is None:
         table.print()
     return summary
 
 
-def predict_pipe(model: Model, pipe: Pipe, out: str | Path | None = None, *, windows: Windows | None = None) -> Summary:
+def predict_pipe(
+    model: Model,
+    pipe: Pipe,
+    out: str | Path | None = None,
+    *,
+    windows: Windows | None = None,
+    level: float | None = None,
+) -> Summary:
     """Predict what comes through a pipe, while it comes.
 
     An interruption from the keyboard ends the audio, and the table is completed. Audio that breaks off with an error
@@ -86,16 +97,18 @@ def predict_pipe(model: Model, pipe: Pipe, out: str | Path | None = None, *, win
         pipe: the audio
         out: a .csv or .jsonl file; rows are printed as JSON lines where there is none
         windows: of the rows; 6 s every 2 s by default
+        level: of the intervals, as in :meth:`sa2sr.Model.predict`
 
     Raises:
         AudioError: if nothing came that could be predicted
-        ModelError: if the model does not predict emotions
+        ModelError: if the model does not predict emotions, or has no intervals of this level
         TableError: if the table cannot be written
     """
     chosen = windows or Windows()
     options = {"window": chosen.duration, "hop": chosen.hop}
-    stream = model.stream(pipe.sampling_rate, channels=pipe.channels, name=NAME, **options)
-    return _write(_rows_while_they_come(stream, pipe), model, out, _print_row, files=1)
+    stream = model.stream(pipe.sampling_rate, channels=pipe.channels, name=NAME, level=level, **options)
+    show = partial(_print_row, level=stream.level)
+    return _write(_rows_while_they_come(stream, pipe), model, stream.level, out, show, files=1)
 
 
 def _rows_while_they_come(stream: Stream, pipe: Pipe) -> Iterator[Row | Failure]:
@@ -109,18 +122,24 @@ def _rows_while_they_come(stream: Stream, pipe: Pipe) -> Iterator[Row | Failure]
     yield from stream.flush()
 
 
-def _print_row(row: Row) -> None:
-    print(json.dumps(values(row)), flush=True)
+def _print_row(row: Row, level: float) -> None:
+    print(json.dumps(values(row, level)), flush=True)
 
 
 def _write(
-    items: Iterable[Row | Failure], model: Model, out: str | Path | None, show: Callable[[Row], None], files: int
+    items: Iterable[Row | Failure],
+    model: Model,
+    level: float,
+    out: str | Path | None,
+    show: Callable[[Row], None],
+    files: int,
 ) -> Summary:
     """Write rows as they come, or show them where there is no ``out``, and list the failures."""
     failures: list[Failure] = []
     rows, audio_seconds, began = 0, 0.0, time.monotonic()
     file, end = "", 0.0
-    with table_writer(out, model.scale, model.settings.name) if out is not None else nullcontext(show) as add:
+    writer = table_writer(out, model.scale, model.settings.name, level) if out is not None else nullcontext(show)
+    with writer as add:
         for each in items:
             if isinstance(each, Failure):
                 failures.append(each)

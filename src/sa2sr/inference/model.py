@@ -16,7 +16,8 @@ from sa2sr.inference.sources import find_audio, is_folder
 from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EmotionTable, Failure, Row
 from sa2sr.inference.windows import Windows
-from sa2sr.network.folder import find_model, is_exported, read_settings
+from sa2sr.intervals import LEVEL, Calibration, bounds
+from sa2sr.network.folder import find_model, is_exported, read_calibration, read_settings
 
 LONGEST = 30.0  # seconds; longer files give several rows
 BATCH_SECONDS = 240.0  # of padded audio in a batch at most
@@ -39,7 +40,7 @@ def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: b
     """
     folder = find_model(path)
     settings = read_settings(folder, exported=is_exported(folder))
-    return Model(settings, make_engine(folder, settings, engine, device=device, int8=int8))
+    return Model(settings, make_engine(folder, settings, engine, device=device, int8=int8), read_calibration(folder))
 
 
 class Model:
@@ -50,9 +51,10 @@ class Model:
     >>> table.column("valence").mean()
     """
 
-    def __init__(self, settings: ModelSettings, engine: Engine) -> None:
+    def __init__(self, settings: ModelSettings, engine: Engine, calibration: Calibration | None = None) -> None:
         self.settings = settings
         self.engine = engine
+        self.calibration = calibration  # from which the intervals come; none without it
 
     @property
     def scale(self) -> Scale:
@@ -83,6 +85,33 @@ class Model:
         (first, second), (stride, _) = emotion.kernels, emotion.strides
         return (first + (second - 1) * stride) * frontend.stack * frontend.step_ms / 1000
 
+    def interval_level(self, level: float | None = None) -> float:
+        """The level of the intervals that predictions get: 0 where they get none.
+
+        Args:
+            level: that is wanted, such as 0.9; 0: none; by default 0.9 if the model is calibrated
+
+        Raises:
+            ModelError: if the model is not calibrated, or with too few utterances for such a level
+            ValueError: if it is not a share
+        """
+        dimensions = self.calibration.dimensions if self.calibration is not None else {}
+        if level is None:
+            return LEVEL if any(each.highest_level >= LEVEL for each in dimensions.values()) else 0.0
+        if not 0 <= level < 1:
+            raise ValueError(f"the level of intervals is a share of ratings, such as 0.9, not {level:g}")
+        if level and not dimensions:
+            raise ModelError(
+                f"the model '{self.settings.name}' has no intervals: it is not calibrated; 'sa2sr calibrate' does that"
+            )
+        if level and level > (highest := max(each.highest_level for each in dimensions.values())):
+            most = max(each.utterances for each in dimensions.values())
+            raise ModelError(
+                f"the model '{self.settings.name}' has no intervals of level {level:g}: it is calibrated on {most:,} "
+                f"utterances, which are enough up to {math.floor(highest * 1000) / 1000:g}; calibrate it on more"
+            )
+        return level
+
     def predict(
         self,
         audio: Any,
@@ -92,6 +121,7 @@ class Model:
         longest: float = LONGEST,
         window: float | None = None,
         hop: float | None = None,
+        level: float | None = None,
     ) -> EmotionTable:
         """Predict the emotions of files or of an array.
 
@@ -102,16 +132,18 @@ class Model:
             longest: duration of a row at most, in seconds; longer audio gives several rows of equal duration
             window: instead, a row for every window of this duration, in seconds; the last one may be shorter
             hop: seconds from the beginning of a window to that of the next; by default they do not overlap
+            level: of the intervals: the share of ratings that they hold; by default 0.9 if the model is calibrated;
+                0: no intervals
 
         Returns:
             rows in the order of the audio, those of a folder by name. What cannot be read is in ``failures``
 
         Raises:
             AudioError: if a single file or array cannot be read
-            ModelError: if the model does not predict emotions
-            ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration
+            ModelError: if the model does not predict emotions, or has no intervals of this level
+            ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration, or ``level`` not a share
         """
-        scale, windows = self.scale, Windows.of(window, hop)
+        scale, windows, level = self.scale, Windows.of(window, hop), self.interval_level(level)
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
         is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path)
@@ -119,8 +151,8 @@ class Model:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows)
         else:
             clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows)
-        table = EmotionTable([], scale, self.settings.name)
-        for each in self.rows(clips):
+        table = EmotionTable([], scale, self.settings.name, level=level)
+        for each in self.rows(clips, level):
             if isinstance(each, Row):
                 table.rows.append(each)
             else:
@@ -131,7 +163,14 @@ class Model:
         return table
 
     def stream(
-        self, sampling_rate: int, *, window: float = 6.0, hop: float = 2.0, channels: int = 1, name: str = "stream"
+        self,
+        sampling_rate: int,
+        *,
+        window: float = 6.0,
+        hop: float = 2.0,
+        channels: int = 1,
+        name: str = "stream",
+        level: float | None = None,
     ) -> Stream:
         """Predict audio while it comes in: a row every ``hop``, of the last ``window``, both in seconds.
 
@@ -141,14 +180,16 @@ class Model:
             hop: from a row to the next
             channels: of the chunks
             name: of the stream, in its rows
+            level: of the intervals, as in :meth:`predict`
 
         Raises:
             AudioError: if no audio has such a sampling rate or so many channels
-            ModelError: if the model does not predict emotions
-            ValueError: if the durations are not sensible
+            ModelError: if the model does not predict emotions, or has no intervals of this level
+            ValueError: if the durations are not sensible, or ``level`` is not a share
         """
         _ = self.scale  # which a model that does not predict emotions does not have
-        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name)
+        level = self.interval_level(level)
+        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, level=level)
 
     def clips(
         self, paths: Iterable[Path | Failure], *, longest: float = LONGEST, windows: Windows | None = None
@@ -180,28 +221,35 @@ class Model:
         except AudioError as error:
             yield Failure(name, error.reason)
 
-    def rows(self, clips: Iterable[Clip | Failure]) -> Iterator[Row | Failure]:
-        """Predict clips, in their order, as they come.
+    def rows(self, clips: Iterable[Clip | Failure], level: float | None = None) -> Iterator[Row | Failure]:
+        """Predict clips, in their order, as they come, with intervals of a level (see :meth:`interval_level`).
 
         Clips of similar duration are batched together, within some minutes of audio that are looked ahead; so memory
         is bounded however many clips there are.
         """
+        level = self.interval_level(level)
+        half_widths = self.calibration.half_widths(level) if self.calibration is not None and level else None
         for items in _look_ahead(clips):
-            yield from self._predict(items)
+            yield from self._predict(items, half_widths)
 
-    def _predict(self, items: Sequence[Clip | Failure]) -> list[Row | Failure]:
+    def _predict(self, items: Sequence[Clip | Failure], half_widths: NDArray[np.float64] | None) -> list[Row | Failure]:
         results: dict[int, Row | Failure] = {}
         for batch in _batches(items):
             emotions = self.engine.emotions([clip.frames for _, clip in batch])
-            results |= {index: self._row(clip, each) for (index, clip), each in zip(batch, emotions, strict=True)}
+            for (index, clip), each in zip(batch, emotions, strict=True):
+                results[index] = self._row(clip, each, half_widths)
         return [item if isinstance(item, Failure) else results[index] for index, item in enumerate(items)]
 
-    def _row(self, clip: Clip, emotions: NDArray[np.float32]) -> Row | Failure:
+    def _row(self, clip: Clip, emotions: NDArray[np.float32], half_widths: NDArray[np.float64] | None) -> Row | Failure:
         if not np.isfinite(emotions).all():
             return Failure(clip.file, f"the model gives no finite numbers from {clip.start:.2f} s on")
         numbers = emotions.astype(float).clip(self.scale.low, self.scale.high)
         start, end, activation, valence, dominance = (round(float(x), 6) for x in (clip.start, clip.end, *numbers))
-        return Row(clip.file, start, end, activation, valence, dominance, clip.note)
+        ends: list[float | None] = []
+        if half_widths is not None:
+            around = np.stack(bounds(numbers, half_widths, self.scale), 1).ravel()  # as the columns are: low, high, ...
+            ends = [round(float(x), 6) if np.isfinite(x) else None for x in around]
+        return Row(clip.file, start, end, activation, valence, dominance, clip.note, *ends)
 
 
 def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure]]:

@@ -27,7 +27,16 @@ class Stream:
     >>> rest = stream.flush()
     """
 
-    def __init__(self, model: "Model", sampling_rate: int, windows: Windows, *, channels: int = 1, name: str) -> None:
+    def __init__(
+        self,
+        model: "Model",
+        sampling_rate: int,
+        windows: Windows,
+        *,
+        channels: int = 1,
+        name: str,
+        level: float | None = None,
+    ) -> None:
         """Begin; users call :meth:`sa2sr.Model.stream`.
 
         Raises:
@@ -37,7 +46,7 @@ class Stream:
             raise AudioError(name, f"has {channels} channels; 1 to {MAX_CHANNELS} are possible")
         self.model, self.channels, self.name = model, channels, name
         self.source_rate = checked_rate(sampling_rate, name)
-        self.closed = False
+        self.level, self.closed = model.interval_level(level), False
         rate = model.settings.frontend.sampling_rate
         self._resampler, self._cutter = Resampler(self.source_rate, rate), Cutter(windows, rate)
 
@@ -72,4 +81,4 @@ class Stream:
     def _rows(self, parts: list[Part]) -> list[Row | Failure]:
         frontend, shortest = self.model.settings.frontend, self.model.shortest
         clips = (make_clip(part, self.name, self.source_rate, frontend, shortest) for part in parts)
-        return list(self.model.rows(clips))
+        return list(self.model.rows(clips, self.level))

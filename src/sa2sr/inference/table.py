@@ -1,7 +1,8 @@
 """The emotion table: what every way of predicting gives, in memory, as CSV and as JSON lines.
 
-A row is a stretch of audio. Its numbers are on the scale of the ratings that the model learnt from; the scale is saved
-beside the table, as ``<table>.scale.json``.
+A row is a stretch of audio. Its numbers are on the scale of the ratings that the model learnt from, and so are the
+intervals around them, where there are any; the scale and the level of the intervals are saved beside the table, as
+``<table>.scale.json``.
 """
 
 import csv
@@ -9,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, overload
 
@@ -34,6 +35,12 @@ class Row:
     valence: float
     dominance: float
     note: str = ""  # why the numbers should be read with care
+    activation_low: float | None = None  # the ends of the intervals; None where there is none
+    activation_high: float | None = None
+    valence_low: float | None = None
+    valence_high: float | None = None
+    dominance_low: float | None = None
+    dominance_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,17 @@ class Failure:
     reason: str
 
 
-COLUMNS = tuple(column.name for column in fields(Row))
+COLUMNS = ("file", "start", "end", *DIMENSIONS, "note")  # of a table without intervals
+INTERVALS = tuple(f"{dimension}_{end}" for dimension in DIMENSIONS for end in ("low", "high"))
 _NUMBERS = ("start", "end", *DIMENSIONS)
+
+
+def columns_of(level: float) -> tuple[str, ...]:
+    """The columns of a table by the level of its intervals: those of a dimension follow it; at 0 there are none."""
+    if not level:
+        return COLUMNS
+    around = {name: (name, f"{name}_low", f"{name}_high") for name in DIMENSIONS}
+    return tuple(column for name in COLUMNS for column in around.get(name, (name,)))
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,12 @@ class EmotionTable(Sequence[Row]):
     scale: Scale
     model: str
     failures: list[Failure] = field(default_factory=list)
+    level: float = 0.0  # of the intervals; at 0 there are none
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return columns_of(self.level)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,10 +90,10 @@ class EmotionTable(Sequence[Row]):
         return self.rows[index]
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column, (rows,): ``table.column("valence").mean()``."""
-        if name not in COLUMNS:
-            raise KeyError(f"{name!r} is not a column; there are {', '.join(COLUMNS)}")
-        return np.array([getattr(row, name) for row in self.rows], float if name in _NUMBERS else object)
+        """A column, (rows,): ``table.column("valence").mean()``. Where there is no interval its ends are NaN."""
+        if name not in self.columns:
+            raise KeyError(f"{name!r} is not a column; there are {', '.join(self.columns)}")
+        return np.array([getattr(row, name) for row in self.rows], object if name in ("file", "note") else float)
 
     def write(self, path: str | Path) -> None:
         """Write ``path`` (.csv or .jsonl) and the scale beside it.
@@ -79,12 +101,12 @@ class EmotionTable(Sequence[Row]):
         Raises:
             TableError: if the name ends otherwise, or the file cannot be written
         """
-        with table_writer(path, self.scale, self.model) as add:
+        with table_writer(path, self.scale, self.model, self.level) as add:
             for row in self.rows:
                 add(row)
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``, which keeps the scale in its ``attrs``.
+        """A ``pandas.DataFrame``, which keeps the scale and the level of the intervals in its ``attrs``.
 
         Raises:
             TableError: if pandas is not installed
@@ -93,12 +115,12 @@ class EmotionTable(Sequence[Row]):
             import pandas  # type: ignore[import-untyped]
         except ImportError:
             raise TableError("to_pandas() needs pandas: pip install pandas") from None
-        frame = pandas.DataFrame({name: self.column(name) for name in COLUMNS})
-        frame.attrs.update(scale=self.scale.model_dump(), model=self.model)
+        frame = pandas.DataFrame({name: self.column(name) for name in self.columns})
+        frame.attrs.update(scale=self.scale.model_dump(), model=self.model, level=self.level or None)
         return frame
 
     def print(self) -> None:
-        """Print the table on standard output."""
+        """Print the table on standard output, a number and its interval in one cell."""
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
@@ -106,25 +128,39 @@ class EmotionTable(Sequence[Row]):
         # Wide enough that nothing is cut when the output goes to a file.
         console = Console(width=None if Console().is_terminal else 200, highlight=False)
         scale = f"{self.scale.low:g} (low) to {self.scale.high:g} (high)"
-        table = Table(title=f"{escape(self.model)}, scale {escape(self.scale.name)}: {scale}", title_justify="left")
+        level = f"; in brackets {100 * self.level:g} % intervals" if self.level else ""
+        title = f"{escape(self.model)}, scale {escape(self.scale.name)}: {scale}{level}"
+        table = Table(title=title, title_justify="left")
         noted = any(row.note for row in self.rows)
         for name in COLUMNS if noted else COLUMNS[:-1]:
             table.add_column(
                 name, justify="right" if name in _NUMBERS else "left", overflow="fold", no_wrap=name in _NUMBERS
             )
         for row in self.rows:
-            numbers = [f"{getattr(row, name):.2f}" for name in _NUMBERS]
+            numbers = [_shown(row, name) for name in _NUMBERS]
             name = row.file.encode(errors="backslashreplace").decode()  # which need not be Unicode
             table.add_row(escape(name), *numbers, *([escape(row.note)] if noted else []))
         console.print(table)
 
 
+def _shown(row: Row, name: str) -> str:
+    low, high = (getattr(row, f"{name}_{end}", None) for end in ("low", "high"))
+    interval = "" if low is None or high is None else f" \\[{low:.2f}, {high:.2f}]"
+    return f"{getattr(row, name):.2f}{interval}"
+
+
 @contextmanager
-def table_writer(path: str | Path, scale: Scale, model: str) -> Iterator[Callable[[Row], None]]:
+def table_writer(path: str | Path, scale: Scale, model: str, level: float = 0.0) -> Iterator[Callable[[Row], None]]:
     """Yield a function that writes a row to a CSV or JSON lines file, by the end of its name.
 
     Rows go to disk as they come. When the block ends well the file gets its name, and the scale is saved beside it;
     when it fails there is no file.
+
+    Args:
+        path: .csv or .jsonl
+        scale: of the numbers
+        model: its name
+        level: of the intervals that the rows have; at 0 they have none
 
     Raises:
         TableError: if the name ends otherwise, or the file cannot be written
@@ -139,8 +175,10 @@ def table_writer(path: str | Path, scale: Scale, model: str) -> Iterator[Callabl
             atomic(path) as temporary,
             temporary.open("w", buffering=1, encoding="utf-8", errors="backslashreplace", newline="") as file,
         ):
-            yield row_writer(file)
-            write_json(scale_file(path), {**scale.model_dump(), "model": model, "columns": list(COLUMNS)})
+            columns = columns_of(level)
+            yield row_writer(file, columns)
+            described = {"model": model, "level": level or None, "columns": list(columns)}
+            write_json(scale_file(path), scale.model_dump() | described)
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -157,12 +195,12 @@ def read_table(path: str | Path, scale: Scale | None = None) -> EmotionTable:
     """
     path = Path(path)
     rows = _csv_rows if _writer_of(path) is _csv_writer else _json_rows
-    model = ""
+    model, level = "", 0.0
     if scale is None:
-        scale, model = _read_scale(path)
+        scale, model, level = _read_scale(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return EmotionTable(list(rows(file, path)), scale, model)
+            return EmotionTable(list(rows(file, path, level)), scale, model, level=level)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
@@ -174,48 +212,48 @@ def scale_file(path: str | Path) -> Path:
     return Path(f"{path}.scale.json")
 
 
-def values(row: Row) -> dict[str, Any]:
-    """A row by column."""
-    return {name: getattr(row, name) for name in COLUMNS}
+def values(row: Row, level: float = 0.0) -> dict[str, Any]:
+    """A row by column; with its intervals, where they have a level."""
+    return {name: getattr(row, name) for name in columns_of(level)}
 
 
-def _writer_of(path: Path) -> Callable[[IO[str]], Callable[[Row], None]]:
+def _writer_of(path: Path) -> Callable[[IO[str], Sequence[str]], Callable[[Row], None]]:
     formats = {".csv": _csv_writer, ".jsonl": _json_writer}
     if path.suffix.lower() not in formats:
         raise TableError(f"{path}: a table is a .csv or a .jsonl file, not '{path.suffix or path.name}'")
     return formats[path.suffix.lower()]
 
 
-def _csv_writer(file: IO[str]) -> Callable[[Row], None]:
+def _csv_writer(file: IO[str], columns: Sequence[str]) -> Callable[[Row], None]:
     writer = csv.writer(file, lineterminator="\n")
     quoting_writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
 
     def write(row: Row) -> None:
         # Before Python 3.13 a carriage return is not quoted by itself.
-        (quoting_writer if "\r" in row.file + row.note else writer).writerow(values(row).values())
+        (quoting_writer if "\r" in row.file + row.note else writer).writerow([getattr(row, name) for name in columns])
 
     return write
 
 
-def _json_writer(file: IO[str]) -> Callable[[Row], None]:
+def _json_writer(file: IO[str], columns: Sequence[str]) -> Callable[[Row], None]:
 
     def write(row: Row) -> None:
-        file.write(json.dumps(values(row), ensure_ascii=False) + "\n")
+        file.write(json.dumps({name: getattr(row, name) for name in columns}, ensure_ascii=False) + "\n")
 
     return write
 
 
-def _csv_rows(file: IO[str], path: Path) -> Iterator[Row]:
+def _csv_rows(file: IO[str], path: Path, level: float) -> Iterator[Row]:
     reader = csv.DictReader(file, strict=True)
     try:
         for entry in reader:
-            yield _row(entry, f"{path}, line {reader.line_num}")
+            yield _row(entry, f"{path}, line {reader.line_num}", level)
     except csv.Error as error:
         raise TableError(f"{path}, line {reader.line_num}: is not CSV ({error})") from None
 
 
-def _json_rows(file: IO[str], path: Path) -> Iterator[Row]:
+def _json_rows(file: IO[str], path: Path, level: float) -> Iterator[Row]:
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1
@@ -226,26 +264,29 @@ def _json_rows(file: IO[str], path: Path) -> Iterator[Row]:
             raise TableError(f"{where}: is not JSON ({error})") from None
         if not isinstance(entry, dict):
             raise TableError(f"{where}: is not an object with the columns {', '.join(COLUMNS)}")
-        yield _row(entry, where)
+        yield _row(entry, where, level)
 
 
-def _row(entry: Mapping[str, Any], where: str) -> Row:
-    numbers = {}
-    for name in _NUMBERS:
+def _row(entry: Mapping[str, Any], where: str, level: float) -> Row:
+    numbers: dict[str, float | None] = {}
+    for name in (*_NUMBERS, *(INTERVALS if level else ())):
+        if name in INTERVALS and entry.get(name, 0) in (None, ""):
+            numbers[name] = None
+            continue
         try:
-            numbers[name] = float(entry[name])
+            number = numbers[name] = float(entry[name])
         except KeyError:
             raise TableError(f"{where}: has no column '{name}'; it has {', '.join(map(str, entry))}") from None
         except (TypeError, ValueError):
             raise TableError(f"{where}: {name} is {entry[name]!r}, not a number") from None
-        if not math.isfinite(numbers[name]):
-            raise TableError(f"{where}: {name} is {numbers[name]}, not a finite number")
+        if not math.isfinite(number):
+            raise TableError(f"{where}: {name} is {number}, not a finite number")
     if not isinstance(entry.get("file"), str):
         raise TableError(f"{where}: has no file name")
-    return Row(file=entry["file"], note=str(entry.get("note") or ""), **numbers)
+    return Row(file=entry["file"], note=str(entry.get("note") or ""), **numbers)  # type: ignore[arg-type]
 
 
-def _read_scale(path: Path) -> tuple[Scale, str]:
+def _read_scale(path: Path) -> tuple[Scale, str, float]:
     sidecar = scale_file(path)
     if not sidecar.is_file():
         raise TableError(
@@ -254,7 +295,10 @@ def _read_scale(path: Path) -> tuple[Scale, str]:
     try:
         saved = json.loads(sidecar.read_bytes()[:_LONGEST_LINE])
         scale = validate(Scale, {name: saved[name] for name in Scale.model_fields}, str(sidecar))
-        return scale, str(saved["model"])
+        level = float(saved.get("level") or 0)
+        if not 0 <= level < 1:
+            raise ValueError(f"level is {level}, not a share")
+        return scale, str(saved["model"]), level
     except RecipeError as error:
         raise TableError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:

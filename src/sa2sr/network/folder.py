@@ -1,5 +1,6 @@
 """The model folder on disk: where it is, and what its settings say. It needs no network, so that others may run it."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,11 +9,16 @@ from numpy.typing import NDArray
 
 from sa2sr.config import ModelSettings, read_yaml, validate
 from sa2sr.errors import ModelError, RecipeError
+from sa2sr.files import write_json
+from sa2sr.intervals import Calibration
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
+INTERVALS_FILE = "intervals.json"  # of a calibrated model
+
+_LARGEST_CALIBRATION = 1 << 20  # bytes
 
 
 def find_model(path: str | Path) -> Path:
@@ -83,3 +89,38 @@ def read_weights(folder: str | Path) -> dict[str, NDArray[np.float32]]:
         if not np.isfinite(array).all():
             raise ModelError(f"{path}: {name} holds numbers that are not finite")
     return weights
+
+
+def read_calibration(folder: str | Path) -> Calibration | None:
+    """What the intervals of a model come from; None where it has not been calibrated.
+
+    Raises:
+        ModelError: if the file is damaged
+    """
+    path = find_model(folder) / INTERVALS_FILE
+    if not path.exists():
+        return None
+    remedy = "calibrate the model again with 'sa2sr calibrate', or remove the file"
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_CALIBRATION + 1)
+        if len(content) > _LARGEST_CALIBRATION:
+            raise ModelError(f"{path}: is larger than any calibration; {remedy}")
+        return validate(Calibration, json.loads(content), str(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is not a calibration ({error}); {remedy}") from None
+    except RecipeError as error:
+        raise ModelError(f"{error}\n  {remedy}") from None
+
+
+def write_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Write ``intervals.json`` into a model folder.
+
+    Raises:
+        ModelError: if it cannot be written
+    """
+    path = find_model(folder) / INTERVALS_FILE
+    try:
+        write_json(path, calibration.model_dump(mode="json"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from None
