@@ -83,11 +83,11 @@ def _results(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent)
 
 
-def _end_with_parent() -> None:
-    """Without this the processes of a pool outlive a parent that is killed, for ever."""
+def end_with_parent() -> None:
+    """End this process when its parent does; otherwise it outlives a parent that is killed, for ever."""
     parent = parent_process()
 
     def wait() -> None:
