@@ -1,6 +1,7 @@
 """Commands that train models and measure them."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,3 +109,25 @@ def evaluate(
     from sa2sr.training.evaluation_tables import print_evaluation
 
     print_evaluation(evaluate_model(model, manifests, out, resamples=resamples))
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="A model folder, or the run folder of a fine-tuning.")],
+    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with ratings.")],
+) -> None:
+    """Measure how far a model is off, and keep that in its folder: the intervals of its predictions come from it.
+
+    A fine-tuning does this on its development set. Do it again on rated speech of your own kind, which the model was
+    not trained on, and preferably of many speakers. Writes intervals.json into the model folder.
+
+    Example: sa2sr calibrate runs/emotion cuts/calls.jsonl.gz
+    """
+    from sa2sr.intervals import LEVEL
+    from sa2sr.training.calibration import calibrate as calibrate_model
+
+    for dimension, residuals in calibrate_model(model, manifests).dimensions.items():
+        speakers = f" of {residuals.speakers:,} speakers" if residuals.speakers else ""
+        half_width = residuals.half_width(LEVEL)
+        width = f"+-{half_width:.2f} at {100 * LEVEL:g} %" if isfinite(half_width) else "too few for an interval"
+        typer.echo(f"{dimension:<11}{residuals.utterances:>7,} utterances{speakers}: {width}")

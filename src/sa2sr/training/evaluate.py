@@ -7,28 +7,23 @@
 """
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Batches, Scale
-from sa2sr.errors import CorpusError
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.files import atomic, write_json
-from sa2sr.network.folder import find_model
+from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
+from sa2sr.network.folder import find_model, read_calibration
 from sa2sr.network.model import load_model
-from sa2sr.progress import progress
-from sa2sr.speech.batches import SpeechDataset, plain_batches
-from sa2sr.speech.utterances import Utterance, UtteranceSet, read_utterances
-from sa2sr.training.evaluation import predict_dataset
+from sa2sr.speech.utterances import Utterance
+from sa2sr.training.hearing import Heard, hear
 from sa2sr.training.measures import Said, judge
 from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.run import environment
-
-LONGEST = 120.0  # seconds of an utterance, since each is predicted as a whole
 
 
 @dataclass(frozen=True)
@@ -61,65 +56,44 @@ def evaluate(
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
     scale = network.settings.scale
-    data = _short_enough(read_utterances(manifests))
-    where = ", ".join(map(str, manifests))
-    _check_labels(data, network.tasks(), where)
-    _check_scale(data.scale, scale if "emotion" in network.tasks() else None, where)
-
-    dataset = SpeechDataset(data.utterances, network.settings.frontend)
-    batches = plain_batches([u.seconds for u in data.utterances], Batches())
-    with progress("Utterances", total=len(data.utterances)) as advance:
-        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance)
-    heard = sorted(next(iter(predictions.values.values())))  # the positions of those whose audio could be read
-    if not heard:
-        raise CorpusError(f"{where}: no audio can be read; first: {predictions.failures[0]}")
-    utterances = [data.utterances[position] for position in heard]
-    said = {name: [values[position] for position in heard] for name, values in predictions.values.items()}
-    if "emotion" in said and scale is not None:
-        said["emotion"] = [np.clip(emotions, scale.low, scale.high) for emotions in said["emotion"]]
-
+    heard = hear(network, manifests, accelerator, network.tasks())
     metrics = {
         "model": str(folder.resolve()),
         "name": network.settings.name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
-        "utterances": len(utterances),
-        "hours": sum(u.seconds for u in utterances) / 3600,
-        "left_out": dict(data.left_out),
-        "failures": predictions.failures,
+        "utterances": len(heard.utterances),
+        "hours": sum(u.seconds for u in heard.utterances) / 3600,
+        "left_out": dict(heard.left_out),
+        "failures": heard.failures,
         "resamples": resamples,
-        **judge(utterances, said, resamples),
+        **judge(heard.utterances, heard.said, resamples),
+        "intervals": _judge_intervals(read_calibration(folder), heard, scale),
         "environment": environment(),
     }
     result = Evaluation(Path(out) if out is not None else _default_folder(folder, manifests), metrics)
     if accelerator.is_main_process:
-        _write_predictions(result.folder / "predictions.csv", utterances, said)
+        _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
         write_json(result.folder / "metrics.json", metrics)
     return result
 
 
-def _short_enough(data: UtteranceSet) -> UtteranceSet:
-    kept = [u for u in data.utterances if u.seconds <= LONGEST]
-    if not kept:
-        raise CorpusError(f"all of {len(data.utterances)} utterances are longer than {LONGEST:g} s; cut them shorter")
-    long = Counter({f"longer than {LONGEST:g} s": len(data.utterances) - len(kept)})
-    return replace(data, utterances=kept, left_out=data.left_out + long)
+def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale | None) -> dict[str, Any] | None:
+    """Coverage and mean width of the intervals of each dimension, at some levels; None without intervals.
 
-
-def _check_labels(data: UtteranceSet, tasks: dict[str, Any], where: str) -> None:
-    if not any(task.has_label(utterance) for task in tasks.values() for utterance in data.utterances):
-        remedies = "; ".join(f"{name}: {task.remedy}" for name, task in tasks.items())
-        raise CorpusError(f"{where}: no label to compare the model with ({remedies})")
-
-
-def _check_scale(ratings: Scale | None, model: Scale | None, where: str) -> None:
-    """The same numbers must mean the same; the names of scales may differ."""
-    if ratings is None or model is None or (ratings.low, ratings.high) == (model.low, model.high):
-        return
-    raise CorpusError(
-        f"{where}: the ratings are on the scale {ratings.name} ({ratings.low:g} to {ratings.high:g}), "
-        f"but the model predicts on {model.name} ({model.low:g} to {model.high:g})"
-    )
+    Returns:
+        ``{"calibrated_on": {"cuts": [...], "valence": {"utterances": 500, "speakers": 12}, ...},
+        "levels": {"0.9": {"valence": {"utterances": 93, "half_width": 1.2, "coverage": 0.91, "mean_width": 2.3}}}}``
+    """
+    if calibration is None or scale is None or "emotion" not in heard.said:
+        return None
+    emotions, ratings = np.stack(heard.said["emotion"]), [u.ratings for u in heard.utterances]
+    levels: dict[str, dict[str, Any]] = {}
+    for level in REPORTED_LEVELS:
+        found = coverage(emotions, ratings, calibration.half_widths(level), scale)
+        levels[f"{level:g}"] = {name: each for name, each in zip(DIMENSIONS, found, strict=True) if each}
+    basis = {n: {"utterances": r.utterances, "speakers": r.speakers} for n, r in calibration.dimensions.items()}
+    return {"calibrated_on": {"cuts": list(calibration.cuts), **basis}, "levels": levels}
 
 
 def _default_folder(model: Path, manifests: Sequence[str | Path]) -> Path:

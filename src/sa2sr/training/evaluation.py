@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import AutocastKwargs, gather_object
 
 from sa2sr.network.model import SpeechModel
 from sa2sr.network.parallel import alone
@@ -31,16 +31,25 @@ def predict_dataset(
     accelerator: Accelerator,
     workers: int = 0,
     advance: Callable[[int], None] = lambda count: None,
+    *,
+    in_full_precision: bool = False,
 ) -> Predictions:
     """Run every objective of the model over a set; the processes share the batches.
 
-    ``advance`` is told how many utterances each batch had.
+    Args:
+        model: to run
+        dataset: the utterances
+        batches: of all processes
+        accelerator: whose precision is used
+        workers: processes that load audio
+        advance: is told how many utterances each batch had
+        in_full_precision: whatever the precision of the accelerator
     """
     model.eval()
     own = list(batches[accelerator.process_index :: accelerator.num_processes])
     values: dict[str, dict[int, Any]] = {name: {} for name in model.tasks()}
     losses, counts, failures = Counter[str](), Counter[str](), list[str]()
-    with alone(), accelerator.autocast():
+    with alone(), accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
         for items, batch in zip(own, load_batches(dataset, own, workers), strict=True):
             failures += batch.failures.values()
             read = {row: item.index for row, item in enumerate(items) if row not in batch.failures}

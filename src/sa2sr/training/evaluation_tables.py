@@ -42,6 +42,8 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[RenderableType]:
     if emotions:
         scale = metrics["scale"]
         yield _table(f"Emotions, scale {escape(scale['name'])}: {scale['low']:g} to {scale['high']:g}", emotions)
+    if metrics["intervals"]:
+        yield _intervals(metrics["intervals"])
     for name, title in (("ctc", "Transcripts"), ("sentiment", "Sentiment")):
         if name in overall:
             yield _table(title, {name: overall[name]})
@@ -67,6 +69,21 @@ def _table(title: str, outputs: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for output, found in outputs.items():
         table.add_row(output, f"{found['utterances']:,}", *(_shown(found[metric]) for metric in metrics))
+    return table
+
+
+def _intervals(intervals: Mapping[str, Any]) -> Table:
+    """A row a dimension; of each level the share of ratings within the intervals, and their mean width."""
+    levels: Mapping[str, Mapping[str, Any]] = intervals["levels"]
+    source = ", ".join(intervals["calibrated_on"]["cuts"])
+    table = Table("", title=f"Coverage (mean width) of intervals, calibrated on {escape(source)}", title_justify="left")
+    for level in levels:
+        table.add_column(f"{100 * float(level):g} %", justify="right")
+    for dimension in DIMENSIONS:
+        found = [each.get(dimension) for each in levels.values()]
+        if any(found):
+            cells = (f"{100 * e['coverage']:.1f} % ({e['mean_width']:.2f})" if e else "-" for e in found)
+            table.add_row(dimension, *cells)
     return table
 
 

@@ -7,7 +7,7 @@
     RUN/history.jsonl           one line an epoch
     RUN/checkpoint.safetensors  to resume from
     RUN/metrics.json            of the best epoch, when finished
-    RUN/model/                  the best epoch's model
+    RUN/model/                  the best epoch's model, calibrated on the development set when finished
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from sa2sr.config import Recipe, load_recipe, to_yaml
 from sa2sr.errors import ModelError, RecipeError, UserError
 from sa2sr.files import remove_remainders, write_json, write_text
-from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE
+from sa2sr.network.folder import INTERVALS_FILE, SETTINGS_FILE, WEIGHTS_FILE
 
 # May differ between a training and its continuation: they say how long or where, not what.
 _FREE_KEYS = ("max_epochs", "patience", "checkpoint_seconds", "tensorboard", "features")
@@ -111,7 +111,7 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         written = [self.recipe_file, self.environment_file, self.checkpoint, self.history_file, self.metrics_file]
-        return [*written, self.model / SETTINGS_FILE, self.model / WEIGHTS_FILE]
+        return [*written, *(self.model / name for name in (SETTINGS_FILE, WEIGHTS_FILE, INTERVALS_FILE))]
 
     def _beside_recipe(self, names: Iterable[str]) -> dict[str, Any]:
         """What was asked for beside the recipe, as far as it is known."""

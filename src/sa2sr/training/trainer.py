@@ -12,8 +12,10 @@ from torch import Tensor
 
 from sa2sr.config import Recipe, Stage
 from sa2sr.errors import CorpusError, UserError
+from sa2sr.network.folder import INTERVALS_FILE
 from sa2sr.network.model import save_model
 from sa2sr.speech.batches import Batch, Item, load_batches, share
+from sa2sr.training.calibration import calibrate_on_dev
 from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluation import score_dataset
@@ -77,10 +79,20 @@ class Trainer:
             while not self._is_over():
                 self._train_epoch()
                 self._end_epoch()
+        if "emotion" in self.model.trained_tasks():
+            self._calibrate()
         if self.is_main:
             self.folder.finish(self.folder.history()[self.position.best_epoch])
         self.accelerator.wait_for_everyone()
         return self.folder
+
+    def _calibrate(self) -> None:
+        """Keep the residuals of the best model, unless that has been done."""
+        self.accelerator.wait_for_everyone()  # the model is written
+        calibrated = (self.folder.model / INTERVALS_FILE).exists()
+        self.accelerator.wait_for_everyone()  # all have looked, and do the same
+        if not calibrated:
+            calibrate_on_dev(self.folder.model, self.data, self.stage, self.accelerator)
 
     def _is_over(self) -> bool:
         epochs_without_improvement = self.position.epoch - 1 - self.position.best_epoch
@@ -182,6 +194,7 @@ class Trainer:
         if self.is_main:
             self.folder.add_history(entry)
             if improved:
+                (self.folder.model / INTERVALS_FILE).unlink(missing_ok=True)  # of the model before
                 save_model(self.model, self.folder.model)
         self._save()
 

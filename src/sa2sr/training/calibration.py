@@ -1,0 +1,63 @@
+"""Calibration: how far a trained model is off on speech that it was not trained on, kept beside its weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from sa2sr.config import Stage
+from sa2sr.errors import CorpusError
+from sa2sr.intervals import Calibration, calibration
+from sa2sr.network.folder import find_model, write_calibration
+from sa2sr.network.model import load_model
+from sa2sr.speech.utterances import Utterance
+from sa2sr.training.data import StageData
+from sa2sr.training.evaluation import predict_dataset
+from sa2sr.training.hearing import hear, within_scale
+from sa2sr.training.optimisation import make_accelerator
+
+
+def calibrate(model: str | Path, manifests: Sequence[str | Path]) -> Calibration:
+    """Measure the residuals of a model on the utterances of manifests, and keep them in its folder.
+
+    They replace those of the development set that a fine-tuning leaves there.
+
+    Args:
+        model: a model folder, or a run folder
+        manifests: of cuts with ratings, which the model was not trained on
+
+    Raises:
+        CorpusError: if there are no ratings, or they are on another scale
+        ModelError: if there is no such model, or it does not predict emotions
+    """
+    folder = find_model(model)
+    accelerator = make_accelerator("fp32")
+    network = load_model(folder, accelerator.device)
+    heard = hear(network, manifests, accelerator, {"emotion": network.emotion})
+    found = _measured(heard.said["emotion"], heard.utterances, manifests)
+    if accelerator.is_main_process:
+        write_calibration(folder, found)
+    return found
+
+
+def calibrate_on_dev(folder: Path, data: StageData, stage: Stage, accelerator: Accelerator) -> None:
+    """The same for the model that a fine-tuning has given, on its development set."""
+    network = load_model(folder, accelerator.device)
+    predictions = predict_dataset(network, data.dev, data.dev_batches(stage), accelerator, in_full_precision=True)
+    emotions = predictions.values["emotion"]
+    positions = sorted(emotions)
+    utterances = [data.dev.utterances[each] for each in positions]
+    found = _measured([within_scale(network, emotions[each]) for each in positions], utterances, stage.dev)
+    if accelerator.is_main_process:
+        write_calibration(folder, found)
+
+
+def _measured(
+    emotions: Sequence[NDArray[np.floating]], utterances: Sequence[Utterance], manifests: Sequence[str | Path]
+) -> Calibration:
+    found = calibration(np.stack(emotions), [u.ratings for u in utterances], [u.speaker for u in utterances], manifests)
+    if not found.dimensions:
+        raise CorpusError(f"{', '.join(map(str, manifests))}: the audio of no rated utterance can be read")
+    return found
