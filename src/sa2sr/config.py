@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -175,6 +175,7 @@ class ModelSettings(Settings):
     encoder: EncoderSettings = EncoderSettings()
     objectives: Objectives
     scale: Scale | None = None  # of the ratings; none when the model does not predict emotions
+    drifted: tuple[Name, ...] = ()  # heads that the encoder has since learnt without
 
 
 # --- How a model is trained -------------------------------------------------------------------------------------------
@@ -460,9 +461,10 @@ def _explain(kind: type[Settings], mistake: Any) -> str:
 def _settings_at(kind: type[Settings], location: Sequence[Any]) -> type[Settings] | None:
     """The settings class that describes the mapping at ``location``."""
     current: type[Settings] | None = kind
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         field = current.model_fields.get(str(part)) if current else None
-        if field is None:
+        if field is None or (get_origin(field.annotation) is dict and next(parts, None) is None):  # a name of its own
             return None
         candidates = (field.annotation, *get_args(field.annotation))
         current = next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)

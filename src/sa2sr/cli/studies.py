@@ -172,3 +172,31 @@ def demo(
 
     folder = run_demo(out, size, seed, say=lambda line: typer.echo(line, err=True))  # type: ignore[arg-type]
     print_result(folder)
+
+
+@app.command()
+def study(
+    file: Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one: emobank.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the study; by default runs/ and the name of the file.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trainings at once, each with one thread.")] = 1,
+) -> None:
+    """Train and evaluate a grid of systems, seeds and corpora, and report it with tables, tests and curves.
+
+    What is done is skipped and what was interrupted goes on, so the same command ends what it began. A cell that fails
+    is noted in its folder, and the rest goes on. Exit code 1: some failed. 2: nothing could be done. Example:
+
+    sa2sr study emobank --out runs/emobank --jobs 2
+    """
+    from sa2sr.studies.study import run_study
+
+    folder = out or Path("runs") / Path(file).stem
+    result = run_study(file, folder, jobs=jobs)
+    for name, reason in result.failed.items():
+        typer.secho(f"failed: {name}: {reason}", fg="yellow", err=True)
+    typer.echo(f"{len(result.done)} cells are done, {len(result.failed)} failed")
+    if result.report is not None:
+        typer.echo(f"{result.report.html}\n{result.report.markdown}")
+    if result.failed:
+        raise typer.Exit(1)
