@@ -203,8 +203,9 @@ class _Planner:
     def _depends(
         self, stage: StageName, recipe: Recipe, sets: PretrainingSets | FinetuningSets, beside: Mapping[str, str]
     ) -> dict[str, str]:
-        values = recipe.model_dump(mode="json")
-        values = {key: values[key] for key in ("seed", "frontend", "encoder", stage)}
+        # Without defaults, so that a key that recipes will get some day does not make old cells look different.
+        values = recipe.model_dump(mode="json", exclude_defaults=True)
+        values = {key: values.get(key) for key in ("seed", "frontend", "encoder", stage)}
         values[stage] = {
             key: value for key, value in values[stage].items() if key not in (*_WITHOUT_EFFECT, "train", "dev")
         }
