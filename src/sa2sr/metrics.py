@@ -145,10 +145,44 @@ def bootstrap(
         level: of confidence
         seed: the same seed gives the same interval
     """
+    drawn = resampled(prediction, truth, metric=metric, speakers=speakers, resamples=resamples, seed=seed)
+    return Estimate(_of_all(_METRICS[metric], prediction, truth), *_interval([drawn], level))
+
+
+def resampled(
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    *,
+    metric: MetricName = "ccc",
+    speakers: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Floats:
+    """The metric in every resample of :func:`bootstrap`, shape (R,); none where there are fewer than two to draw.
+
+    The same seed draws the same utterances, or speakers, whatever the predictions: what comes out for one model can be
+    set against what comes out for another.
+    """
     function, p, y = _METRICS[metric], np.asarray(prediction), np.asarray(truth)
-    value = _of_all(function, p, y)
     drawn = [function(p, y, weights) for weights in _resamples(len(y), speakers, resamples, seed)]
-    return Estimate(value, *_interval(drawn, level))
+    return np.concatenate([*drawn, []])
+
+
+def estimate(value: float, drawn: Floats, level: float = 0.95) -> Estimate:
+    """A value with the percentile interval of its resamples, shape (R,)."""
+    return Estimate(value, *_interval([drawn], level))
+
+
+def difference(value: float, drawn: Floats, level: float = 0.95) -> Difference:
+    """A difference with the percentile interval of its resamples, shape (R,), and its two-sided p-value.
+
+    The p-value is twice the share of resamples on the rarer side of zero, those at zero on both, one resample added to
+    each count so that it is never 0.
+    """
+    known = drawn[np.isfinite(drawn)]
+    rarer = min((known <= 0).sum(), (known >= 0).sum())
+    p_value = min(1.0, 2 * (rarer + 1) / (len(known) + 1)) if len(known) else float("nan")
+    return Difference(value, *_interval([known], level), float(p_value))
 
 
 def bootstrap_counts(
@@ -184,21 +218,15 @@ def paired_bootstrap(
 ) -> Difference:
     """The metric of ``a`` minus that of ``b`` on the same utterances, drawn together.
 
-    The p-value is two-sided: twice the share of resamples on the rarer side of zero, those at zero on both, one
-    resample added to each count so that it is never 0. Other arguments as for :func:`bootstrap`.
+    For the p-value see :func:`difference`; other arguments as for :func:`bootstrap`.
     """
-    function, y = _METRICS[metric], np.asarray(truth)
-    a, b = np.asarray(prediction_a), np.asarray(prediction_b)
-    value = _of_all(function, a, y) - _of_all(function, b, y)
-    drawn = [
-        function(a, y, weights) - function(b, y, weights) for weights in _resamples(len(y), speakers, resamples, seed)
+    pairs = [
+        resampled(prediction, truth, metric=metric, speakers=speakers, resamples=resamples, seed=seed)
+        for prediction in (prediction_a, prediction_b)
     ]
-    low, high = _interval(drawn, level)
-    known = np.concatenate([*drawn, []])
-    known = known[np.isfinite(known)]
-    rarer = min((known <= 0).sum(), (known >= 0).sum())
-    p_value = min(1.0, 2 * (rarer + 1) / (len(known) + 1)) if len(known) else float("nan")
-    return Difference(value, low, high, float(p_value))
+    function = _METRICS[metric]
+    value = _of_all(function, prediction_a, truth) - _of_all(function, prediction_b, truth)
+    return difference(value, pairs[0] - pairs[1], level)
 
 
 def crossed_bootstrap(
