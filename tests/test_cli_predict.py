@@ -132,7 +132,7 @@ def test_mistakes_are_one_line_and_exit_with_2(
         ((calls, "--model", pretrained), "only been pre-trained (ctc, sentiment); fine-tune it with 'sa2sr finetune"),
         ((calls, "--model", tmp_path / "no"), "does not exist"),
         ((calls, "--model", calls), "is not a model folder"),
-        ((calls, "--model", model, "-o", "out.txt"), "a table is a .csv or a .jsonl file"),
+        ((calls, "--model", model, "-o", "out.txt"), "a table is a .csv, a .jsonl or a .parquet file"),
         ((tmp_path / "empty", "--model", model), "is a folder without audio files"),
         ((calls, "--model", model, "--device", "abacus"), "device 'abacus' cannot be used"),
     ):

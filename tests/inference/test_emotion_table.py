@@ -1,19 +1,33 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa2sr.config import Scale
 from sa2sr.errors import TableError
-from sa2sr.inference.table import COLUMNS, EmotionTable, Row, read_table, scale_file, table_writer
+from sa2sr.inference import formats
+from sa2sr.inference.table import (
+    COLUMNS,
+    INTERVALS,
+    UNIT,
+    EmotionTable,
+    Heading,
+    Row,
+    read_table,
+    scale_file,
+    table_writer,
+)
 
 SCALE = Scale(name="1-5", low=1, high=5)
-FORMATS = (".csv", ".jsonl")
+FORMATS = (".csv", ".jsonl", ".parquet")
+TEXT_FORMATS = FORMATS[:2]
 
 numbers = st.floats(-10, 10).map(lambda x: round(x, 6))
 unicode_names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -37,8 +51,53 @@ def test_a_table_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
     assert read_table(path) == written
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_all_columns_come_back(tmp_path: Path, suffix: str) -> None:
+    spans = {name: 1.0 + 0.125 * index for index, name in enumerate(INTERVALS)}
+    rows = [
+        Row("a.wav", 0, 1, 2, 3, 4, "", **spans, negative=0.25, neutral=0.5, positive=0.25, transcript="it's fine"),
+        Row("b.wav", 0, 1, 2, 3, 4, "short", **spans | {INTERVALS[0]: None}, negative=0, neutral=1, positive=0,
+            transcript=""),
+    ]  # fmt: skip
+    written = EmotionTable(rows, SCALE, "m", level=0.8, extras=("sentiment", "transcript"))
+    assert written.columns[-5:] == ("negative", "neutral", "positive", "transcript", "note")
+    written.write(tmp_path / f"out{suffix}")
+    assert read_table(tmp_path / f"out{suffix}") == written
+    bare = EmotionTable([replace(row, transcript=None) for row in rows], SCALE, "m")
+    assert bare.columns == COLUMNS
+
+
+def test_parquet_says_what_its_numbers_are_and_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_GROUP", 3)
+    many = EmotionTable([Row(f"{i}.wav", 0, 1, 2, 3, 4 + i / 8) for i in range(8)], SCALE, "m")
+    many.write(tmp_path / "out.parquet")
+    with pyarrow.parquet.ParquetFile(tmp_path / "out.parquet") as file:
+        assert file.num_row_groups == 3
+        described = json.loads(file.schema_arrow.metadata[b"sa2sr"])
+        assert (described["low"], described["high"], described["model"]) == (1, 5, "m")
+        assert file.read().column("dominance").to_pylist() == [row.dominance for row in many]
+    assert read_table(tmp_path / "out.parquet") == many
+    (tmp_path / "out.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(TableError, match="is not a Parquet file"):
+        read_table(tmp_path / "out.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(TableError, match=r"pip install 'sa2sr\[parquet\]'"):
+        many.write(tmp_path / "out.parquet")
+
+
+@given(st.floats(1, 5), st.floats(1, 5))
+def test_a_scale_is_moved_linearly(valence: float, low: float) -> None:
+    row = Row("a", 0, 1, 1, valence, 5, valence_low=low, negative=0.5)
+    unit = EmotionTable([row], SCALE, "m").on(UNIT)
+    assert (unit.scale, unit[0].activation, unit[0].dominance) == (UNIT, 0, 1)
+    assert unit[0].valence == pytest.approx((valence - 1) / 4, abs=1e-6)
+    assert unit[0].valence_low == pytest.approx((low - 1) / 4, abs=1e-6)
+    assert (unit[0].valence_high, unit[0].negative, unit[0].end) == (None, 0.5, 1)
+    assert unit.on(SCALE)[0].valence == pytest.approx(valence, abs=1e-5)
+
+
 def test_csv_and_jsonl_name_their_columns_and_their_scale(tmp_path: Path) -> None:
-    for suffix in FORMATS:
+    for suffix in TEXT_FORMATS:
         table("a.wav").write(tmp_path / f"out{suffix}")
         sidecar = json.loads((tmp_path / f"out{suffix}.scale.json").read_text())
         assert sidecar == {
@@ -73,7 +132,7 @@ def test_a_failing_block_leaves_what_was_there(tmp_path: Path) -> None:
     table("old.wav").write(path)
 
     def half() -> None:
-        with table_writer(path, Scale(), "another") as add:
+        with table_writer(path, Heading(Scale(), "another")) as add:
             add(Row("new.wav", 0, 1, 2, 3, 4))
             raise RuntimeError("half way")
 
@@ -84,7 +143,7 @@ def test_a_failing_block_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_rows_reach_the_disk_as_they_come(tmp_path: Path) -> None:
-    with table_writer(tmp_path / "out.jsonl", SCALE, "m") as add:
+    with table_writer(tmp_path / "out.jsonl", Heading(SCALE, "m")) as add:
         for index in range(2000):
             add(Row(f"{index}.wav", 0, 1, 2, 3, 4))
         (temporary,) = tmp_path.iterdir()
@@ -124,7 +183,7 @@ def test_pandas() -> None:
 
 def test_names_that_are_no_table(tmp_path: Path) -> None:
     for name in ("out", "out.txt", "out.wav"):
-        with pytest.raises(TableError, match=r"\.csv or a \.jsonl"):
+        with pytest.raises(TableError, match=r"a \.csv, a \.jsonl or a \.parquet"):
             table("a").write(tmp_path / name)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TableError, match="is a folder"):

@@ -16,8 +16,10 @@ from sa2sr.cli import main
 from sa2sr.config import Objectives, Optimiser, Recipe, to_yaml
 from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
+from sa2sr.network.folder import read_settings
 from sa2sr.network.model import SpeechModel, load_model, save_model
 from sa2sr.training.evaluate import evaluate
+from sa2sr.training.initial import drifted_heads
 from sa2sr.training.optimisation import learning_rate_scale
 from sa2sr.training.run import RunFolder
 from sa2sr.training.trainer import train
@@ -148,8 +150,25 @@ def test_a_frozen_encoder_stays_bit_for_bit(make_recipe: MakeRecipe, pretrained:
         if not name.startswith("objectives.emotion."):  # the heads of the pre-training come along as they were
             assert torch.equal(tensor, before[name]), name
     assert len(run.history()[0]["rates"]) == 1
+    assert read_settings(run.path).drifted == ()
     with pytest.raises(ModelError, match="freezes the encoder: name a pre-trained model with --encoder"):
         train(recipe, "finetuning", tmp_path / "other")
+
+
+def test_heads_that_an_encoder_leaves_behind_are_listed(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    assert recipe.pretraining is not None
+    assert recipe.finetuning is not None
+    settings = load_settings(recipe).model_copy(update={"objectives": recipe.pretraining.objectives})
+    alone = recipe.finetuning
+    with_ctc = alone.model_copy(update={"objectives": Objectives.model_validate({"emotion": 1, "ctc": 0.1})})
+    frozen = alone.model_copy(update={"freeze_encoder": True})
+    assert drifted_heads(alone, settings) == ("ctc", "sentiment")
+    assert drifted_heads(with_ctc, settings) == ("sentiment",)
+    assert drifted_heads(frozen, settings) == ()
+    further = settings.model_copy(update={"drifted": ("ctc", "sentiment")})
+    assert drifted_heads(frozen, further) == ("ctc", "sentiment")  # what is gone does not come back by itself
+    assert drifted_heads(with_ctc, further) == ("sentiment",)
 
 
 def test_a_frozen_encoder_drops_nothing(make_recipe: MakeRecipe) -> None:

@@ -1,9 +1,11 @@
 """What computes: an engine takes the frames of a batch of clips and gives their emotions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -15,18 +17,35 @@ from sa2sr.errors import ModelError
 from sa2sr.inference.graph import build_graph, outputs_of
 from sa2sr.network.folder import GRAPH_FILE, INT8_GRAPH_FILE, is_exported, read_weights
 from sa2sr.speech.features import Frames
+from sa2sr.speech.text import read_ctc
 
 EngineName = Literal["auto", "onnx", "torch"]
+_OUTPUTS = {"ctc": "logits", "sentiment": "sentiment"}  # of the graph, by head
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the network makes of a clip."""
+
+    emotions: NDArray[np.float32]  # activation, valence and dominance, (3,)
+    transcript: str | None = None
+    sentiment: NDArray[np.float32] | None = None  # probabilities of negative, neutral and positive, (3,)
 
 
 class Engine(Protocol):
     """The network of a model folder, whatever runs it."""
 
-    def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
-        """Activation, valence and dominance of B clips, (B, 3), from their stacked frames (T', D).
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+        """What the network makes of clips, whose company does not matter.
 
-        The company of a clip in its batch does not matter.
+        Args:
+            frames: of each clip, stacked (T', D)
+            heads: to hear beside the emotions: ``ctc`` for transcripts, ``sentiment``
         """
+
+    def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
+        """Activation, valence and dominance of B clips, (B, 3)."""
+        return np.stack([each.emotions for each in self.hear(frames)])
 
 
 def make_engine(
@@ -62,7 +81,7 @@ def make_engine(
     return TorchEngine(folder, device)
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """Onnxruntime on CPU cores, each with one clip at a time.
 
     Batches would hardly be faster, and so a clip has no company: its numbers are the same to the last bit whatever is
@@ -91,22 +110,26 @@ class OnnxEngine:
         if missing := {*outputs_of(settings)} - {each.name for each in self.session.get_outputs()}:
             raise ModelError(f"{source}: has no output '{min(missing)}', which config.yaml says")
 
-    def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
-        """As :meth:`Engine.emotions`."""
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+        """As :meth:`Engine.hear`."""
         if len(frames) < 2 or self.threads < 2:
-            return np.stack([self._emotions_of(each) for each in frames])
+            return [self._hear(each, heads) for each in frames]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads)
-        return np.stack(list(self._pool.map(self._emotions_of, frames)))
+        return list(self._pool.map(self._hear, frames, repeat(heads)))
 
-    def _emotions_of(self, stacked: Frames) -> NDArray[np.float32]:
+    def _hear(self, stacked: Frames, heads: Collection[str]) -> Heard:
         # What fills the last stacked frame counts as frames here, which gives the same.
         frames = stacked.reshape(1, -1, self.filters)
         lengths = np.array([frames.shape[1]], np.int64)
-        return np.concatenate(self.session.run(list(DIMENSIONS), {"frames": frames, "lengths": lengths}))
+        wanted = [*DIMENSIONS, *(_OUTPUTS[head] for head in heads)]
+        values = self.session.run(wanted, {"frames": frames, "lengths": lengths})
+        emotions, others = np.concatenate(values[: len(DIMENSIONS)]), dict(zip(heads, values[3:], strict=True))
+        transcript = read_ctc(others["ctc"][0].argmax(-1).tolist()) if "ctc" in others else None
+        return Heard(emotions, transcript, others["sentiment"][0] if "sentiment" in others else None)
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """PyTorch in single precision."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
@@ -125,8 +148,8 @@ class TorchEngine:
         except (RuntimeError, AssertionError) as error:  # of torch, in several ways, when a device is not there
             raise ModelError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
 
-    def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
-        """As :meth:`Engine.emotions`."""
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+        """As :meth:`Engine.hear`."""
         import torch
 
         lengths = torch.tensor([len(each) for each in frames])
@@ -136,9 +159,12 @@ class TorchEngine:
         # TensorFloat-32 would round to 10 bits, differently in every batch.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             lengths = lengths.to(self.device)
-            states = self.network.states(padded.to(self.device), lengths)
+            states, tasks = self.network.states(padded.to(self.device), lengths), self.network.tasks()
             emotions: NDArray[np.float32] = self.network.emotion(states, lengths).cpu().numpy()
-        return emotions
+            others = {head: tasks[head].predict(states, lengths) for head in heads}
+        nothing = [None] * len(frames)
+        transcripts, sentiments = others.get("ctc", nothing), others.get("sentiment", nothing)
+        return [Heard(*each) for each in zip(emotions, transcripts, sentiments, strict=True)]
 
 
 def _session(graph: Path | bytes) -> Any:

@@ -14,7 +14,7 @@ from sa2sr.inference.model import LONGEST, Model
 from sa2sr.inference.pipe import NAME, Pipe
 from sa2sr.inference.sources import find_audio
 from sa2sr.inference.stream import Stream
-from sa2sr.inference.table import EmotionTable, Failure, Row, table_writer, values
+from sa2sr.inference.table import EmotionTable, Failure, Heading, Row, table_writer, values
 from sa2sr.inference.windows import Windows
 from sa2sr.progress import progress
 
@@ -105,8 +105,9 @@ def predict_pipe(
         TableError: if the table cannot be written
     """
     chosen = windows or Windows()
-    options = {"window": chosen.duration, "hop": chosen.hop}
-    stream = model.stream(pipe.sampling_rate, channels=pipe.channels, name=NAME, level=level, **options)
+    stream = model.stream(
+        pipe.sampling_rate, window=chosen.duration, hop=chosen.hop, channels=pipe.channels, name=NAME, level=level
+    )
     show = partial(_print_row, level=stream.level)
     return _write(_rows_while_they_come(stream, pipe), model, stream.level, out, show, files=1)
 
@@ -138,7 +139,8 @@ def _write(
     failures: list[Failure] = []
     rows, audio_seconds, began = 0, 0.0, time.monotonic()
     file, end = "", 0.0
-    writer = table_writer(out, model.scale, model.settings.name, level) if out is not None else nullcontext(show)
+    heading = Heading(model.scale, model.settings.name, level)
+    writer = table_writer(out, heading) if out is not None else nullcontext(show)
     with writer as add:
         for each in items:
             if isinstance(each, Failure):

@@ -1,25 +1,27 @@
 """A model that is ready to predict."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import ModelSettings, Scale
+from sa2sr.config import DIMENSIONS, SENTIMENTS, ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
-from sa2sr.inference.engine import Engine, make_engine
+from sa2sr.inference.engine import Engine, Heard, make_engine
 from sa2sr.inference.sources import find_audio, is_folder
 from sa2sr.inference.stream import Stream
-from sa2sr.inference.table import EmotionTable, Failure, Row
+from sa2sr.inference.table import EXTRAS, INTERVALS, UNIT, EmotionTable, Failure, Row, on_scale
 from sa2sr.inference.windows import Windows
 from sa2sr.intervals import LEVEL, Calibration, bounds
 from sa2sr.network.folder import find_model, is_exported, read_calibration, read_settings
 
 LONGEST = 30.0  # seconds; longer files give several rows
+HEADS = {"sentiment": "sentiment", "transcript": "ctc"}  # of the network, by the extra that they give
 BATCH_SECONDS = 240.0  # of padded audio in a batch at most
 BATCH_CLIPS = 64
 LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is batched
@@ -73,6 +75,38 @@ class Model:
             raise ModelError(f"the model '{self.settings.name}' predicts emotions, but its config.yaml has no scale")
         return scale
 
+    def output_scale(self, name: str = "labels") -> Scale:
+        """The scale of a table: ``labels``, that of the ratings, or ``0-1``.
+
+        Raises:
+            ModelError: if the model does not predict emotions
+            ValueError: if the name is another
+        """
+        if name not in ("labels", UNIT.name):
+            raise ValueError(f"the scale of a table is 'labels' or '{UNIT.name}', not '{name}'")
+        return self.scale if name == "labels" else UNIT
+
+    def extras(self, *, transcript: bool = False, sentiment: bool = False) -> tuple[str, ...]:
+        """What the rows tell beside the emotions, checked against the heads that the model has.
+
+        Raises:
+            ModelError: if it has no such head, or the encoder has been trained without it since
+        """
+        wanted = {"transcript": transcript, "sentiment": sentiment}
+        extras = tuple(extra for extra in EXTRAS if wanted[extra])
+        for extra in extras:
+            head, name = HEADS[extra], self.settings.name
+            remedy = f"'sa2sr finetune' with finetuning.objectives.{head}=0.1 keeps it, and so does a frozen encoder"
+            if head not in self.settings.objectives.active():
+                pretrain = f"pre-train with the {head} task, then fine-tune; {remedy}"
+                raise ModelError(f"the model '{name}' gives no {extra}: it has no {head} head; {pretrain}")
+            if head in self.settings.drifted:
+                raise ModelError(
+                    f"the model '{name}' gives no {extra}: its encoder was trained further without the {head} head, "
+                    f"which has not followed; {remedy}"
+                )
+        return extras
+
     @property
     def shortest(self) -> float:
         """Seconds that one output of the regressor's convolutions hears.
@@ -122,6 +156,9 @@ class Model:
         window: float | None = None,
         hop: float | None = None,
         level: float | None = None,
+        scale: str = "labels",
+        transcript: bool = False,
+        sentiment: bool = False,
     ) -> EmotionTable:
         """Predict the emotions of files or of an array.
 
@@ -134,16 +171,21 @@ class Model:
             hop: seconds from the beginning of a window to that of the next; by default they do not overlap
             level: of the intervals: the share of ratings that they hold; by default 0.9 if the model is calibrated;
                 0: no intervals
+            scale: ``"labels"``, that of the ratings which the model learnt from, or ``"0-1"``
+            transcript: also what is said, as far as the model hears it
+            sentiment: also the probabilities that what is said is negative, neutral and positive
 
         Returns:
             rows in the order of the audio, those of a folder by name. What cannot be read is in ``failures``
 
         Raises:
             AudioError: if a single file or array cannot be read
-            ModelError: if the model does not predict emotions, or has no intervals of this level
-            ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration, or ``level`` not a share
+            ModelError: if the model does not predict emotions, or has no intervals of this level, or no such head
+            ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration, ``level`` is not a share, or
+                there is no such scale
         """
-        scale, windows, level = self.scale, Windows.of(window, hop), self.interval_level(level)
+        target, windows, level = self.output_scale(scale), Windows.of(window, hop), self.interval_level(level)
+        extras = self.extras(transcript=transcript, sentiment=sentiment)
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
         is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path)
@@ -151,10 +193,10 @@ class Model:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows)
         else:
             clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows)
-        table = EmotionTable([], scale, self.settings.name, level=level)
-        for each in self.rows(clips, level):
+        table = EmotionTable([], target, self.settings.name, level=level, extras=extras)
+        for each in self.rows(clips, level, extras):
             if isinstance(each, Row):
-                table.rows.append(each)
+                table.rows.append(on_scale(each, self.scale, target))
             else:
                 table.failures.append(each)
         single = is_array or (is_path and not is_folder(Path(audio)))
@@ -171,6 +213,9 @@ class Model:
         channels: int = 1,
         name: str = "stream",
         level: float | None = None,
+        scale: str = "labels",
+        transcript: bool = False,
+        sentiment: bool = False,
     ) -> Stream:
         """Predict audio while it comes in: a row every ``hop``, of the last ``window``, both in seconds.
 
@@ -181,15 +226,18 @@ class Model:
             channels: of the chunks
             name: of the stream, in its rows
             level: of the intervals, as in :meth:`predict`
+            scale: likewise
+            transcript: likewise; each row has what is said in its window
+            sentiment: likewise
 
         Raises:
             AudioError: if no audio has such a sampling rate or so many channels
-            ModelError: if the model does not predict emotions, or has no intervals of this level
-            ValueError: if the durations are not sensible, or ``level`` is not a share
+            ModelError: if the model does not predict emotions, or has no intervals of this level, or no such head
+            ValueError: if the durations are not sensible, ``level`` is not a share, or there is no such scale
         """
-        _ = self.scale  # which a model that does not predict emotions does not have
-        level = self.interval_level(level)
-        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, level=level)
+        extras, target = self.extras(transcript=transcript, sentiment=sentiment), self.output_scale(scale)
+        options: dict[str, Any] = {"level": level, "extras": extras, "scale": target}
+        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, **options)
 
     def clips(
         self, paths: Iterable[Path | Failure], *, longest: float = LONGEST, windows: Windows | None = None
@@ -221,35 +269,49 @@ class Model:
         except AudioError as error:
             yield Failure(name, error.reason)
 
-    def rows(self, clips: Iterable[Clip | Failure], level: float | None = None) -> Iterator[Row | Failure]:
-        """Predict clips, in their order, as they come, with intervals of a level (see :meth:`interval_level`).
+    def rows(
+        self, clips: Iterable[Clip | Failure], level: float | None = None, extras: Collection[str] = ()
+    ) -> Iterator[Row | Failure]:
+        """Predict clips, in their order, as they come.
 
         Clips of similar duration are batched together, within some minutes of audio that are looked ahead; so memory
         is bounded however many clips there are.
+
+        Args:
+            clips: what the network reads
+            level: of the intervals, see :meth:`interval_level`
+            extras: see :meth:`extras`
         """
         level = self.interval_level(level)
         half_widths = self.calibration.half_widths(level) if self.calibration is not None and level else None
         for items in _look_ahead(clips):
-            yield from self._predict(items, half_widths)
+            yield from self._predict(items, half_widths, extras)
 
-    def _predict(self, items: Sequence[Clip | Failure], half_widths: NDArray[np.float64] | None) -> list[Row | Failure]:
+    def _predict(
+        self, items: Sequence[Clip | Failure], half_widths: NDArray[np.float64] | None, extras: Collection[str]
+    ) -> list[Row | Failure]:
         results: dict[int, Row | Failure] = {}
+        heads = [HEADS[extra] for extra in extras]
         for batch in _batches(items):
-            emotions = self.engine.emotions([clip.frames for _, clip in batch])
-            for (index, clip), each in zip(batch, emotions, strict=True):
+            heard = self.engine.hear([clip.frames for _, clip in batch], heads)
+            for (index, clip), each in zip(batch, heard, strict=True):
                 results[index] = self._row(clip, each, half_widths)
         return [item if isinstance(item, Failure) else results[index] for index, item in enumerate(items)]
 
-    def _row(self, clip: Clip, emotions: NDArray[np.float32], half_widths: NDArray[np.float64] | None) -> Row | Failure:
-        if not np.isfinite(emotions).all():
+    def _row(self, clip: Clip, heard: Heard, half_widths: NDArray[np.float64] | None) -> Row | Failure:
+        sentiment = heard.sentiment
+        if not np.isfinite(heard.emotions).all() or not (sentiment is None or np.isfinite(sentiment).all()):
             return Failure(clip.file, f"the model gives no finite numbers from {clip.start:.2f} s on")
-        numbers = emotions.astype(float).clip(self.scale.low, self.scale.high)
+        numbers = heard.emotions.astype(float).clip(self.scale.low, self.scale.high)
         start, end, activation, valence, dominance = (round(float(x), 6) for x in (clip.start, clip.end, *numbers))
-        ends: list[float | None] = []
+        ends: list[float | None] = [None] * (2 * len(DIMENSIONS))
         if half_widths is not None:
             around = np.stack(bounds(numbers, half_widths, self.scale), 1).ravel()  # as the columns are: low, high, ...
             ends = [round(float(x), 6) if np.isfinite(x) else None for x in around]
-        return Row(clip.file, start, end, activation, valence, dominance, clip.note, *ends)
+        shares = [None] * len(SENTIMENTS) if sentiment is None else [round(float(x), 6) for x in sentiment]
+        optional = dict(zip((*INTERVALS, *SENTIMENTS), (*ends, *shares), strict=True))
+        row = Row(clip.file, start, end, activation, valence, dominance, clip.note, transcript=heard.transcript)
+        return replace(row, **optional)
 
 
 def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure]]:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sa2sr.audio import MAX_CHANNELS, Resampler
+from sa2sr.config import Scale
 from sa2sr.errors import AudioError
 from sa2sr.inference.clips import checked_rate, make_clip, mono
-from sa2sr.inference.table import Failure, Row
+from sa2sr.inference.table import Failure, Row, on_scale
 from sa2sr.inference.windows import Cutter, Part, Windows
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Stream:
         channels: int = 1,
         name: str,
         level: float | None = None,
+        extras: tuple[str, ...] = (),
+        scale: Scale | None = None,
     ) -> None:
         """Begin; users call :meth:`sa2sr.Model.stream`.
 
@@ -47,6 +50,7 @@ class Stream:
         self.model, self.channels, self.name = model, channels, name
         self.source_rate = checked_rate(sampling_rate, name)
         self.level, self.closed = model.interval_level(level), False
+        self.extras, self.scale = extras, scale or model.scale
         rate = model.settings.frontend.sampling_rate
         self._resampler, self._cutter = Resampler(self.source_rate, rate), Cutter(windows, rate)
 
@@ -81,4 +85,5 @@ class Stream:
     def _rows(self, parts: list[Part]) -> list[Row | Failure]:
         frontend, shortest = self.model.settings.frontend, self.model.shortest
         clips = (make_clip(part, self.name, self.source_rate, frontend, shortest) for part in parts)
-        return list(self.model.rows(clips, self.level))
+        rows = self.model.rows(clips, self.level, self.extras)
+        return [on_scale(each, self.model.scale, self.scale) for each in rows]

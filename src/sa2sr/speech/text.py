@@ -2,7 +2,10 @@
 
 import re
 import unicodedata
-from itertools import pairwise
+from collections.abc import Iterable
+from itertools import groupby, pairwise
+
+from sa2sr.config import ALPHABET
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u0060\u00b4", "'"))  # curly, modifier, grave, acute
 _OTHER = re.compile(r"[^a-z']+")
@@ -24,3 +27,8 @@ def normalise_text(text: str) -> str | None:
 def ctc_steps(text: str) -> int:
     """The fewest frames that can carry ``text``: one a character, and a blank between two that are equal."""
     return len(text) + sum(a == b for a, b in pairwise(text))
+
+
+def read_ctc(classes: Iterable[int]) -> str:
+    """The transcript that the best class of each frame spells: repetitions joined, blanks (class 0) removed."""
+    return "".join(ALPHABET[each - 1] for each, _ in groupby(classes) if each).strip()

@@ -14,7 +14,7 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     """Random weights, or those of an earlier model as far as it has them.
 
     The heads of an earlier model that this stage does not train stay in the model (with weight 0), so that it can
-    still transcribe and tell sentiment.
+    still transcribe and tell sentiment. Where the encoder learns without them they are listed as drifted.
     """
     earlier = load_model(start_from) if start_from is not None else None
     wanted: dict[str, Settings] = dict(stage.objectives.active())
@@ -30,6 +30,7 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
         encoder=recipe.encoder,
         objectives=Objectives.model_validate(wanted),
         scale=_scale(stage, data, earlier),
+        drifted=drifted_heads(stage, earlier.settings) if earlier is not None else (),
     )
     model = SpeechModel(settings)
     if earlier is not None:
@@ -46,6 +47,13 @@ def _scale(stage: Stage, data: StageData, earlier: SpeechModel | None) -> Scale 
     if "emotion" in stage.objectives.active():
         return data.train_set.scale
     return earlier.settings.scale if earlier is not None else None
+
+
+def drifted_heads(stage: Stage, earlier: ModelSettings) -> tuple[str, ...]:
+    """The heads of an earlier model that its encoder leaves behind: it is trained, and they are not."""
+    trained = {name for name, objective in stage.objectives.active().items() if objective.weight}
+    left = [name for name in earlier.objectives.active() if name not in trained]
+    return tuple(name for name in left if not stage.freeze_encoder or name in earlier.drifted)
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:

@@ -11,7 +11,7 @@ from sa2sr.config import ALPHABET, CtcSettings
 from sa2sr.metrics import error_rate
 from sa2sr.network.objectives.base import Criterion, Objective
 from sa2sr.network.parallel import mean_where
-from sa2sr.speech.text import ctc_steps
+from sa2sr.speech.text import ctc_steps, read_ctc
 
 if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
@@ -81,8 +81,5 @@ class Ctc(Objective):
 
 def greedy_decode(logits: Tensor, lengths: Tensor) -> list[str]:
     """The best class a frame, repetitions joined, blanks removed: (B, T', 29) -> B strings."""
-    texts = []
-    for row, length in zip(logits.argmax(-1).cpu(), lengths.tolist(), strict=True):
-        best = torch.unique_consecutive(row[:length])
-        texts.append("".join(ALPHABET[index - 1] for index in best.tolist() if index != BLANK).strip())
-    return texts
+    best = logits.argmax(-1).tolist()
+    return [read_ctc(row[:length]) for row, length in zip(best, lengths.tolist(), strict=True)]
