@@ -200,10 +200,8 @@ def test_origins_and_names_are_closed_by_default(server: Server) -> None:
         opened(server, origin="https://evil.example")
 
 
-def test_shutdown_finishes_what_was_accepted(
-    folder: Path, model: Model, voice: Voice, wav: Callable[..., bytes]
-) -> None:
-    content, speech = wav(60, 1, 8_000), np.rint(voice(2.5) * 32767).astype("<i2")
+def test_shutdown_finishes_what_was_accepted(folder: Path, model: Model, voice: Voice, wav: Wav) -> None:
+    content, speech = wav(30, 1, 8_000), np.rint(voice(2.5) * 32767).astype("<i2")
     with serving(folder) as server, ThreadPoolExecutor(8) as threads:
 
         def ask(_: int) -> int:

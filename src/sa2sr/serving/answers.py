@@ -10,13 +10,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
-from sa2sr.config import DIMENSIONS, Scale
+from sa2sr.config import Scale
+from sa2sr.errors import ModelError
 from sa2sr.inference.model import LONGEST, Model
-from sa2sr.inference.table import Failure, Row, columns_of, values
+from sa2sr.inference.table import EXTRAS, Failure, Heading, Row, on_scale, values
 from sa2sr.inference.windows import LONGEST_WINDOW, Windows
 from sa2sr.serving.refusals import RefusalError
-
-UNIT = Scale(name="0-1", low=0, high=1)
 
 
 class Form(BaseModel):
@@ -26,8 +25,23 @@ class Form(BaseModel):
 
     window: float | None = Field(None, gt=0, le=LONGEST_WINDOW, description="Seconds of a row; whole files without it.")
     hop: float | None = Field(None, gt=0, description="Seconds from a window to the next; they do not overlap without.")
-    scale: Literal["label", "0-1"] = Field("label", description="That of the ratings, or from 0 to 1.")
+    scale: Literal["labels", "0-1"] = Field("labels", description="That of the ratings, or from 0 to 1.")
     level: float | None = Field(None, ge=0, lt=1, description="Share of ratings in the intervals; 0: no intervals.")
+    transcript: bool = Field(False, description="Also what is said, as far as the model hears it.")
+    sentiment: bool = Field(False, description="Also the probabilities that it is negative, neutral and positive.")
+
+    def heading(self, model: Model) -> Heading:
+        """What the rows of an answer are.
+
+        Raises:
+            RefusalError: 422, if the model has no such intervals, or does not hear that
+        """
+        try:
+            extras = model.extras(transcript=self.transcript, sentiment=self.sentiment)
+            level = model.interval_level(self.level)
+        except ModelError as error:
+            raise RefusalError(422, "bad_request", str(error)) from None
+        return Heading(model.output_scale(self.scale), model.settings.name, level, extras)
 
 
 class Options(Form):
@@ -55,41 +69,27 @@ class TooLong(Failure):
 class Answer:
     """Rows on their way to a client, and what could not be predicted."""
 
-    def __init__(self, model: Model, form: Form, level: float) -> None:
-        """Begin an answer.
-
-        Args:
-            model: whose rows they are
-            form: that the client asks for
-            level: of the intervals that the rows have; 0: none
-        """
-        self.model, self.level = model, level
-        self.scale = UNIT if form.scale == UNIT.name else model.scale
-        self.columns = columns_of(level)
+    def __init__(self, heading: Heading) -> None:
+        self.heading = heading
         self.rows: list[dict[str, Any]] = []
         self.failures: list[Failure] = []
 
     def row(self, row: Row) -> dict[str, Any]:
-        """A row by column, on the scale of the answer."""
-        by_column = values(row, self.level)
-        if self.scale is UNIT:
-            low, width = self.model.scale.low, self.model.scale.high - self.model.scale.low
-            for name, value in by_column.items():
-                if name.startswith(DIMENSIONS) and value is not None:
-                    by_column[name] = round((value - low) / width, 6)
-        return by_column
+        """A row by column."""
+        return values(row, self.heading.level, self.heading.extras)
 
-    def add(self, results: Sequence[Row | Failure], file: str) -> None:
-        """Take rows and failures of a file under the name that the client gave it."""
+    def add(self, results: Sequence[Row | Failure], file: str, scale: Scale) -> None:
+        """Take rows, which are on ``scale``, and failures of a file under the name that the client gave it."""
         for each in results:
             if isinstance(each, Row):
-                self.rows.append(self.row(each) | {"file": file})
+                self.rows.append(self.row(replace(on_scale(each, scale, self.heading.scale), file=file)))
             else:
                 self.failures.append(replace(each, file=file))
 
     def described(self) -> dict[str, Any]:
         """What the numbers are."""
-        return {"model": self.model.settings.name, "scale": self.scale.model_dump(), "level": self.level or None}
+        heading = self.heading
+        return {"model": heading.model, "scale": heading.scale.model_dump(), "level": heading.level or None}
 
     def response(self, format_: str) -> Response:
         """The answer over HTTP.
@@ -107,8 +107,8 @@ class Answer:
             return JSONResponse({**self.described(), "rows": self.rows, "failures": failures})
         # Tables have no place for what concerns all rows, so headers say it; these are ASCII.
         headers = {
-            "SA2SR-Scale": f"{self.scale.low:g}-{self.scale.high:g}",
-            "SA2SR-Level": f"{self.level:g}",
+            "SA2SR-Scale": f"{self.heading.scale.low:g}-{self.heading.scale.high:g}",
+            "SA2SR-Level": f"{self.heading.level:g}",
             "SA2SR-Failures": json.dumps(failures),
             "Content-Disposition": f'attachment; filename="emotions.{format_}"',
         }
@@ -119,10 +119,22 @@ class Answer:
 
     def _csv(self) -> str:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer = csv.DictWriter(text, self.heading.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
+
+
+def heard(model: Model) -> list[str]:
+    """What the model hears beside emotions."""
+    return [extra for extra in EXTRAS if _hears(model, extra)]
+
+
+def _hears(model: Model, extra: str) -> bool:
+    try:
+        return bool(model.extras(**{extra: True}))
+    except ModelError:
+        return False
 
 
 _ROW = {"file": "call.wav", "start": 0.0, "end": 6.0, "activation": 4.91, "valence": 3.27, "dominance": 4.6, "note": ""}

@@ -18,10 +18,9 @@ from starlette.staticfiles import StaticFiles
 
 from sa2sr import __version__
 from sa2sr.config import DIMENSIONS
-from sa2sr.errors import ModelError
 from sa2sr.inference.model import Model
 from sa2sr.inference.table import columns_of
-from sa2sr.serving.answers import ERRORS, Options, documented
+from sa2sr.serving.answers import ERRORS, Options, documented, heard
 from sa2sr.serving.guard import Guard, authorised
 from sa2sr.serving.monitoring import Monitor
 from sa2sr.serving.refusals import RefusalError
@@ -98,18 +97,12 @@ def _api(service: Service, access: Access) -> APIRouter:
     guarded = [Depends(authorise)]
     model = service.model
 
-    def level_of(options: Options) -> float:
+    async def answer(request: Request, options: Options, *, several: bool) -> Response:
         service.check_open()
         service.check_windows(options.window, options.hop)
-        try:
-            return model.interval_level(options.level)
-        except ModelError as error:
-            raise RefusalError(422, "bad_request", str(error)) from None
-
-    async def answer(request: Request, options: Options, *, several: bool) -> Response:
-        level = level_of(options)
+        heading = options.heading(model)
         async with service.spool.uploads(request, several=several) as uploads:
-            return (await service.predict(uploads, options, level)).response(options.format)
+            return (await service.predict(uploads, options, heading)).response(options.format)
 
     @router.post("/v1/predict", dependencies=guarded, openapi_extra=documented(several=False))
     async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
@@ -131,6 +124,7 @@ def _api(service: Service, access: Access) -> APIRouter:
             "dimensions": list(DIMENSIONS),
             "scale": model.scale.model_dump(),
             "level": level or None,
+            "heard": heard(model),
             "columns": list(columns_of(level)),
             "sampling_rate": model.settings.frontend.sampling_rate,
             "limits": {"body": limits.body, "files": limits.files, "seconds": limits.seconds, "idle": limits.idle},

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Decoders:
         for decoder in self._all:
             await decoder.kill()
 
-    async def clips(self, job: Job) -> AsyncIterator[list[Clip]]:
+    async def clips(self, job: Job) -> AsyncGenerator[list[Clip], None]:
         """The clips of a file, some at a time.
 
         A caller that does not want them all must close the iterator.

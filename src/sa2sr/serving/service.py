@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from sa2sr.errors import AudioError
 from sa2sr.inference.model import Model
-from sa2sr.inference.table import Failure
+from sa2sr.inference.table import Failure, Heading
 from sa2sr.processes import processors
 from sa2sr.serving.admission import Capacity
 from sa2sr.serving.answers import Answer, Options, TooLong
@@ -80,29 +80,29 @@ class Service:
         if step is not None and step < self.limits.shortest_hop:
             raise RefusalError(422, "bad_request", f"windows begin every {self.limits.shortest_hop:g} s at most")
 
-    async def predict(self, uploads: Sequence[Upload], options: Options, level: float) -> Answer:
+    async def predict(self, uploads: Sequence[Upload], options: Options, heading: Heading) -> Answer:
         """Predict files; what cannot be predicted is among the failures of the answer.
 
         Raises:
             RefusalError: 503, if there is no room for them
         """
-        answer = Answer(self.model, options, level)
+        answer = Answer(heading)
         turns = asyncio.Semaphore(_FILES_AT_A_TIME)
 
         async def of(upload: Upload) -> Results:
             async with turns:
-                return await self._rows(upload, options, level)
+                return await self._rows(upload, options, heading)
 
         with self.queue.held(len(uploads)):
             results = await asyncio.gather(*map(of, uploads))
         for upload, each in zip(uploads, results, strict=True):
-            answer.add(each, upload.name)
+            answer.add(each, upload.name, self.model.scale)
         self.monitor.rows.inc(len(answer.rows))
         self.monitor.audio.inc(math.fsum(row["end"] - row["start"] for row in answer.rows))
         self.monitor.failures.inc(len(answer.failures))
         return answer
 
-    async def _rows(self, upload: Upload, options: Options, level: float) -> Results:
+    async def _rows(self, upload: Upload, options: Options, heading: Heading) -> Results:
         """The rows of a file, and a failure for what gave none."""
         job = Job(upload.path, options.longest, options.windows, self.limits.seconds)
         results: Results = []
@@ -111,7 +111,7 @@ class Service:
         async with aclosing(self.decoders.clips(job)) as chunks:
             try:
                 async for clips in chunks:  # while the clips before them are being computed
-                    following = asyncio.wrap_future(self.batcher.submit(clips, level))
+                    following = asyncio.wrap_future(self.batcher.submit(clips, heading.level, heading.extras))
                     if computing is not None:
                         results += await computing
                     computing = following

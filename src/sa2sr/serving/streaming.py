@@ -87,6 +87,7 @@ class Session:
     async def _run(self) -> None:
         self.service.check_open()
         start = await self._start()
+        heading = start.heading(self.service.model)
         with self.service.streams.held():
             try:
                 stream = self.service.model.stream(
@@ -96,11 +97,14 @@ class Session:
                     channels=start.channels,
                     name=start.name,
                     level=start.level,
+                    scale=start.scale,
+                    transcript=start.transcript,
+                    sentiment=start.sentiment,
                 )
             except (UserError, ValueError) as error:
                 raise RefusalError(422, "bad_request", str(error)) from None
-            answer = Answer(self.service.model, start, stream.level)
-            await self._send({"type": "ready", **answer.described(), "columns": answer.columns})
+            answer = Answer(heading)
+            await self._send({"type": "ready", **answer.described(), "columns": heading.columns})
             samples = Samples(start)
             while (content := await self._next()) is not None:
                 arrived = time.perf_counter()
