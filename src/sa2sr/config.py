@@ -210,6 +210,7 @@ class Batches(Settings):
     shortest: float = Field(default=0.1, ge=0)  # shorter utterances are left out, in seconds
     longest: Positive = 35.0  # longer utterances are left out, in seconds
     sorted_epochs: int = Field(default=0, ge=0)  # the first epochs go from short to long, which helps CTC to start
+    balance: Fraction = 0.0  # of several corpora: 0 as they are, 1 equally many utterances of each, in between between
 
     @model_validator(mode="after")
     def _ordered(self) -> "Batches":
@@ -245,6 +246,7 @@ class Stage(Settings):
 
     train: Paths = ()  # cut manifests; usually given with --train
     dev: Paths = ()
+    scale: Scale | None = None  # onto which ratings on other scales are mapped; without it all must be on one scale
     objectives: Objectives
     freeze_encoder: bool = False
     augmentation: Augmentation = Augmentation()

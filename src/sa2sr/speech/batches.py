@@ -38,11 +38,13 @@ class Batch:
     ratings: Tensor  # (B, 3) activation, valence, dominance
     seconds: float  # of speech, padding not counted
     failures: dict[int, str] = field(default_factory=dict)  # row -> why its audio cannot be read
+    corpora: Tensor | None = None  # (B,) their numbers; None: all are of one
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("frames", "lengths", "sentiment", "ratings")}
-        return replace(self, **moved)
+        corpora = None if self.corpora is None else self.corpora.to(device)
+        return replace(self, corpora=corpora, **moved)
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,31 @@ class Item:
     index: int  # of the utterance
     speed: float
     blank: bool = False  # neither frames nor labels: what a process gets that has no share of a small batch
+    copy: int = 0  # of an utterance that an epoch has several times; each is masked in another way
 
 
 class BatchPlan:
     """The batches of every epoch: utterances of similar duration, in random order, the same for the same seed."""
 
-    def __init__(self, seconds: Sequence[float], batches: Batches, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        seconds: Sequence[float],
+        batches: Batches,
+        augmentation: Augmentation,
+        seed: int,
+        corpora: Sequence[int] | None = None,
+    ) -> None:
+        """Plan.
+
+        Args:
+            seconds: of each utterance
+            batches: their limits, and how far the corpora are balanced
+            augmentation: for the speeds
+            seed: of all that is random
+            corpora: the number of each utterance's corpus; by default all are of one
+        """
         self.seconds = np.asarray(seconds, float)
+        self.corpora = np.asarray(corpora if corpora is not None else np.zeros(len(self.seconds)), int)
         self.batches = batches
         self.augmentation = augmentation
         self.seed = seed
@@ -68,11 +88,11 @@ class BatchPlan:
         """The batches of epoch 0, 1, ..."""
         random = np.random.default_rng([self.seed, epoch])
         speeds = np.array(self.augmentation.speeds)
+        index, copy = self._drawn(random)
         if self.augmentation.every_speed:
-            index = np.repeat(np.arange(len(self.seconds)), len(speeds))
-            speed = np.tile(speeds, len(self.seconds))
+            speed = np.tile(speeds, len(index))
+            index, copy = (np.repeat(each, len(speeds)) for each in (index, copy))
         else:
-            index = np.arange(len(self.seconds))
             speed = random.choice(speeds, len(index))
         durations = self.seconds[index] / speed
         # A little noise in the order changes the company of an utterance from epoch to epoch, at little padding.
@@ -80,7 +100,27 @@ class BatchPlan:
         groups = _pack(durations[order], self.batches)
         if epoch >= self.batches.sorted_epochs:
             groups = [groups[i] for i in random.permutation(len(groups))]
-        return [[Item(epoch, int(index[i]), float(speed[i])) for i in order[group]] for group in groups]
+        return [
+            [Item(epoch, int(index[i]), float(speed[i]), copy=int(copy[i])) for i in order[group]] for group in groups
+        ]
+
+    def _drawn(self, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The utterances of an epoch and the numbers of their copies, about as many in all as there are.
+
+        With a balance b a corpus of n utterances has a share in proportion to n^(1 - b). Whole copies go to all of its
+        utterances, and what remains to some that are drawn.
+        """
+        numbers, sizes = np.unique(self.corpora, return_counts=True)
+        shares = sizes ** (1 - self.batches.balance)
+        wanted = np.rint(len(self.seconds) * shares / shares.sum()).astype(int).clip(1)
+        copies = np.zeros(len(self.seconds), int)
+        for number, whole, rest in zip(numbers, *np.divmod(wanted, sizes), strict=True):
+            own = np.flatnonzero(self.corpora == number)
+            copies[own] = whole
+            if rest:
+                copies[random.choice(own, rest, replace=False)] += 1
+        index = np.repeat(np.arange(len(copies)), copies)
+        return index, np.arange(len(index)) - np.repeat(copies.cumsum() - copies, copies)
 
 
 def share(batch: Sequence[Item], rank: int, processes: int) -> list[Item]:
@@ -141,7 +181,8 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
         except AudioError as error:
             return self._without_speech(utterance, str(error))
         if self.augmentation.probability:
-            random = np.random.default_rng([self.seed, item.epoch, item.index, round(item.speed * 1000)])
+            state = [self.seed, item.epoch, item.index, round(item.speed * 1000)]
+            random = np.random.default_rng(state + [item.copy] * (item.copy > 0))
             frames = mask(frames, self.augmentation, random)
         return utterance, stack(frames, self.frontend.stack), None
 
@@ -175,6 +216,7 @@ def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) 
         ratings=torch.tensor([u.ratings for u in utterances]),
         seconds=sum(u.seconds for u in utterances),
         failures={row: reason for row, (_, _, reason) in enumerate(items) if reason},
+        corpora=torch.tensor([u.corpus.number for u in utterances]),
     )
 
 

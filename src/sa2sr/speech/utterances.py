@@ -3,9 +3,9 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lhotse import SupervisionSegment
 
@@ -13,6 +13,16 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, FrontEnd, Scale, validate
 from sa2sr.cuts import Cut, custom_fields, read_cuts
 from sa2sr.errors import CorpusError, RecipeError
 from sa2sr.speech.text import normalise_text
+
+
+class Corpus(NamedTuple):
+    """Where utterances come from: the manifests of a folder. Ratings of different corpora need not mean the same."""
+
+    number: int = 0  # in the order in which the folders are named
+    name: str = ""  # the end of the folder's path that tells it from the others
+
+
+ONE_CORPUS = Corpus()
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Utterance:
     scale: Scale | None = None
     speaker: str | None = None
     gender: str | None = None
+    corpus: Corpus = ONE_CORPUS
 
 
 @dataclass(frozen=True)
@@ -43,25 +54,38 @@ class UtteranceSet:
         """Duration of all utterances."""
         return sum(u.seconds for u in self.utterances) / 3600
 
+    @property
+    def corpora(self) -> dict[Corpus, list[Utterance]]:
+        """The utterances of each corpus."""
+        parts: dict[Corpus, list[Utterance]] = {}
+        for utterance in self.utterances:
+            parts.setdefault(utterance.corpus, []).append(utterance)
+        return dict(sorted(parts.items()))
 
-def read_utterances(paths: Sequence[str | Path]) -> UtteranceSet:
-    """Read manifests.
+
+def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> UtteranceSet:
+    """Read manifests. Those of a folder are a corpus.
+
+    Args:
+        paths: of the manifests
+        scale: ratings on other scales are mapped linearly onto this one; without it all must be on one scale
 
     Raises:
         CorpusError: if there is nothing in them, a label is not of its kind, or ratings are on different scales
     """
-    cuts = (cut for path in paths for cut in read_cuts(path))
+    corpora = _corpora(paths)
+    cuts = ((corpus, cut) for path, corpus in zip(paths, corpora, strict=True) for cut in read_cuts(path))
     utterances, left_out, seen = [], Counter[str](), set[str]()
-    for cut in cuts:
+    for corpus, cut in cuts:
         if cut.id in seen:
             left_out["id occurs twice"] += 1
             continue
         seen.add(cut.id)
-        utterance = _utterance(cut)
+        utterance = replace(_utterance(cut), corpus=corpus)
         if utterance.scale is not None and any(map(utterance.scale.excludes, utterance.ratings)):
             left_out["rating outside its scale"] += 1
             continue
-        utterances.append(utterance)
+        utterances.append(utterance if scale is None else _on_scale(utterance, scale))
     where = ", ".join(map(str, paths))
     if not utterances:
         raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
@@ -145,6 +169,28 @@ def _utterance(cut: Cut) -> Utterance:
     )
 
 
+def _corpora(paths: Sequence[str | Path]) -> list[Corpus]:
+    """The corpus of each manifest, named by as much of the end of its folder's path as tells the folders apart."""
+    folders = [Path(path).resolve().parent for path in paths]
+    different = list(dict.fromkeys(folders))
+    longest = max((len(folder.parts) for folder in different), default=1)
+    names: list[str] = []
+    for parts in range(1, longest + 1):
+        names = ["/".join(folder.parts[-parts:]) for folder in different]
+        if len({*names}) == len(names):
+            break
+    return [Corpus(number := different.index(folder), names[number]) for folder in folders]
+
+
+def _on_scale(utterance: Utterance, scale: Scale) -> Utterance:
+    """The utterance with its ratings on a scale: low becomes low, and high becomes high."""
+    own = utterance.scale
+    if own is None or own == scale:
+        return utterance
+    factor = (scale.high - scale.low) / (own.high - own.low)
+    return replace(utterance, scale=scale, ratings=tuple(scale.low + factor * (r - own.low) for r in utterance.ratings))
+
+
 def _string(supervision: SupervisionSegment | None, name: str) -> str | None:
     value = getattr(supervision, name, None)
     if supervision is not None and isinstance(value, dict | list):
@@ -172,5 +218,8 @@ def _common_scale(utterances: Sequence[Utterance], where: str) -> Scale | None:
     scales: dict[Scale, str] = {u.scale: u.name for u in utterances if u.scale is not None}
     if len(scales) > 1:
         (one, first), (other, second) = list(scales.items())[:2]
-        raise CorpusError(f"{where}: ratings on different scales: {first} has {one}, {second} has {other}")
+        raise CorpusError(
+            f"{where}: ratings on different scales: {first} has {one}, {second} has {other}; "
+            "a scale to map them onto can be given: the key finetuning.scale of a recipe, or --map-scale"
+        )
     return next(iter(scales), None)

@@ -29,7 +29,9 @@ class StageData:
 
     def training_plan(self, stage: Stage, seed: int) -> BatchPlan:
         """The batches of all epochs."""
-        return BatchPlan([u.seconds for u in self.train.utterances], stage.batches, stage.augmentation, seed)
+        utterances = self.train.utterances
+        seconds, corpora = [u.seconds for u in utterances], [u.corpus.number for u in utterances]
+        return BatchPlan(seconds, stage.batches, stage.augmentation, seed, corpora)
 
     def dev_batches(self, stage: Stage) -> list[list[Item]]:
         """The batches of an evaluation."""
@@ -46,7 +48,8 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
     dev_set = _read_set("dev", stage.dev, stage, frontend, NO_AUGMENTATION)
     if train_set.scale and dev_set.scale and train_set.scale != dev_set.scale:
         raise CorpusError(
-            f"the training ratings are on {train_set.scale}, those of the development set on {dev_set.scale}"
+            f"the training ratings are on {train_set.scale}, those of the development set on {dev_set.scale}; "
+            "the key finetuning.scale of the recipe gives a scale to map both onto"
         )
     failures: list[str] = []
     train, train_set = _with_frames(train_set, stage, frontend, stage.augmentation, seed, accelerator, failures)
@@ -61,7 +64,7 @@ def _read_set(
     if not paths:
         raise CorpusError(f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage")
     tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
-    where, utterances = ", ".join(map(str, paths)), read_utterances(paths)
+    where, utterances = ", ".join(map(str, paths)), read_utterances(paths, stage.scale)
     try:
         data = usable(
             utterances,

@@ -18,7 +18,7 @@ from sa2sr.network.parallel import gather
 
 if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
-    from sa2sr.speech.utterances import Utterance
+    from sa2sr.speech.utterances import Corpus, Utterance
 
 
 class Emotion(Objective):
@@ -52,11 +52,15 @@ class Emotion(Objective):
 
     @staticmethod
     def objection(utterances: Sequence["Utterance"]) -> str | None:
-        """A CCC needs ratings that differ."""
-        for ratings in zip(*(u.ratings for u in utterances), strict=True):
-            if len({*filter(math.isfinite, ratings)}) > 1:
-                return None
-        return "none of its ratings differ, and a CCC is of ratings that do"
+        """A CCC needs ratings that differ, and each corpus with ratings has its own."""
+        parts: dict[str, list[tuple[float, ...]]] = {}
+        for utterance in filter(Emotion.has_label, utterances):
+            parts.setdefault(utterance.corpus.name, []).append(utterance.ratings)
+        for name, ratings in parts.items():
+            if not any(len({*filter(math.isfinite, column)}) > 1 for column in zip(*ratings, strict=True)):
+                whose = f"none of the ratings of {name} differ" if len(parts) > 1 else "none of its ratings differ"
+                return f"{whose}, and a CCC is of ratings that do"
+        return None
 
     def fit_ratings(self, ratings: Tensor) -> None:
         """Take mean and spread from the training ratings (N, 3), NaN where unknown."""
@@ -80,32 +84,56 @@ class Emotion(Objective):
         return self.output(torch.cat([mean, variance], -1)).float()  # type: ignore[no-any-return]
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
-        """Sum over the dimensions of 1 - CCC, from the statistics of the batch of all processes."""
+        """Sum over the dimensions of 1 - CCC, from the statistics of the batch of all processes.
+
+        Each corpus in the batch has a CCC of its own, weighted by its number of ratings. Over several corpora together
+        a CCC would reward telling them apart: their ratings differ in mean and spread, and so do their recordings.
+        """
         predictions = gather(self._standardised(states, lengths))
         truth = gather((batch.ratings - self.rating_mean) / self.rating_spread)
-        return sum(
-            (
-                1 - concordance(predictions[:, d][known], truth[:, d][known])
-                for d in range(len(DIMENSIONS))
-                if (known := truth[:, d].isfinite()).any()
-            ),
-            start=0.0 * predictions.sum(),
-        )
+        corpora = gather(batch.corpora if batch.corpora is not None else torch.zeros_like(lengths))
+        loss = 0.0 * predictions.sum()
+        for predicted, rated in zip(predictions.T, truth.T, strict=True):  # (B,)
+            known = rated.isfinite()
+            for corpus in torch.unique(corpora[known]):
+                own = known & (corpora == corpus)
+                loss = loss + (own.sum() / known.sum()) * (1 - concordance(predicted[own], rated[own]))
+        return loss
 
     def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
         """Activation, valence and dominance of each utterance, (3,), on the scale of the ratings."""
         return list(self(states, lengths).float().cpu().numpy())
 
     def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
-        """CCC of each dimension (1/N statistics) and their mean."""
-        truth = np.array([u.ratings for u in utterances]).reshape(-1, len(DIMENSIONS))
-        predicted = np.stack(list(predictions)) if len(predictions) else np.zeros((0, len(DIMENSIONS)))
-        scores = {}
-        for index, dimension in enumerate(DIMENSIONS):
-            known = np.isfinite(truth[:, index])
-            if known.sum() > 1:
-                scores[f"{dimension}_ccc"] = float(np.nan_to_num(ccc(predicted[known, index], truth[known, index])))
-        return scores | {"mean_ccc": float(np.mean(list(scores.values())))} if scores else {}
+        """CCC of each dimension (1/N statistics) and their mean, ``mean_ccc``.
+
+        Of several corpora each has its own, such as ``emobank_valence_ccc`` and ``emobank_mean_ccc``; without a
+        corpus's name stands the mean over the corpora, so that a large one does not decide alone.
+        """
+        parts: dict[Corpus, list[tuple[NDArray[np.float32], tuple[float, ...]]]] = {}
+        for prediction, utterance in zip(predictions, utterances, strict=True):
+            parts.setdefault(utterance.corpus, []).append((prediction, utterance.ratings))
+        found = {
+            corpus.name: scores
+            for corpus, part in parts.items()
+            if (scores := _concordances(*(np.stack(each) for each in zip(*part, strict=True))))
+        }
+        all_names = (*(f"{dimension}_ccc" for dimension in DIMENSIONS), "mean_ccc")
+        known = {name: [scores[name] for scores in found.values() if name in scores] for name in all_names}
+        means = {name: float(np.mean(values)) for name, values in known.items() if values}
+        if len(found) < 2:
+            return means
+        return means | {f"{corpus}_{name}": value for corpus, f in found.items() for name, value in f.items()}
+
+
+def _concordances(predictions: NDArray[np.floating], ratings: NDArray[np.float64]) -> dict[str, float]:
+    """CCC of each dimension that has ratings, and their mean, from (N, 3) and (N, 3)."""
+    scores = {}
+    for dimension, predicted, rated in zip(DIMENSIONS, predictions.T, ratings.T, strict=True):
+        known = np.isfinite(rated)
+        if known.sum() > 1:
+            scores[f"{dimension}_ccc"] = float(np.nan_to_num(ccc(predicted[known], rated[known])))
+    return scores | {"mean_ccc": float(np.mean(list(scores.values())))} if scores else {}
 
 
 class MaskedConvolution(nn.Module):
