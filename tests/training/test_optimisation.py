@@ -2,13 +2,20 @@
 
 import platform
 import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from sa2sr.config import EncoderSettings, FrontEnd, ModelSettings, Objectives, Optimiser
 from sa2sr.network.model import SpeechModel
-from sa2sr.training.optimisation import keep_freed_memory, make_accelerator, make_optimiser, resolve_precision
+from sa2sr.training.optimisation import (
+    give_back_freed_memory,
+    keep_freed_memory,
+    make_accelerator,
+    make_optimiser,
+    resolve_precision,
+)
 
 
 @pytest.fixture
@@ -68,3 +75,17 @@ def test_freed_memory_is_kept_for_the_next_batch() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     assert min(faults_of_a_batch() for _ in range(8)) < 100  # without it, all of them
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_kept_memory_can_be_given_back() -> None:
+    keep_freed_memory()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    give_back_freed_memory()
+    torch.ones(64_000_000)  # 256 MB
+    kept = resident()
+    give_back_freed_memory()
+    assert kept - resident() > 200e6

@@ -12,6 +12,11 @@ from sa2sr.cli.app import OverridesArgument, app
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped one: sa2sr, asr, scratch, ...")
 ]
+TrainOption = Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")]
+DevOption = Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")]
+MapScaleOption = Annotated[
+    bool, typer.Option("--map-scale", help="Map ratings on another scale linearly onto the model's.")
+]
 RunOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder; an interrupted run in it goes on.")]
 
 
@@ -52,8 +57,8 @@ def pretrain(
     recipe: RecipeArgument,
     changes: OverridesArgument = None,
     *,
-    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
-    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    train: TrainOption = None,
+    dev: DevOption = None,
     encoder: Annotated[
         Path | None, typer.Option(help="A run or model folder to go on from, on other speech; by default from nothing.")
     ] = None,
@@ -73,8 +78,8 @@ def finetune(
     recipe: RecipeArgument,
     changes: OverridesArgument = None,
     *,
-    train: Annotated[list[Path] | None, typer.Option(help="Manifest to train on; may be repeated.")] = None,
-    dev: Annotated[list[Path] | None, typer.Option(help="Manifest that decides which epoch is best; likewise.")] = None,
+    train: TrainOption = None,
+    dev: DevOption = None,
     encoder: Annotated[
         Path | None, typer.Option(help="A pre-trained run or model folder; without it the encoder starts at random.")
     ] = None,
@@ -97,6 +102,7 @@ def evaluate(
         Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
+    map_scale: MapScaleOption = False,
 ) -> None:
     """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
 
@@ -108,13 +114,14 @@ def evaluate(
     from sa2sr.training.evaluate import evaluate as evaluate_model
     from sa2sr.training.evaluation_tables import print_evaluation
 
-    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples))
+    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples, map_scale=map_scale))
 
 
 @app.command()
 def calibrate(
     model: Annotated[Path, typer.Argument(help="A model folder, or the run folder of a fine-tuning.")],
     manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with ratings.")],
+    map_scale: MapScaleOption = False,
 ) -> None:
     """Measure how far a model is off, and keep that in its folder: the intervals of its predictions come from it.
 
@@ -126,7 +133,7 @@ def calibrate(
     from sa2sr.intervals import LEVEL
     from sa2sr.training.calibration import calibrate as calibrate_model
 
-    for dimension, residuals in calibrate_model(model, manifests).dimensions.items():
+    for dimension, residuals in calibrate_model(model, manifests, map_scale=map_scale).dimensions.items():
         speakers = f" of {residuals.speakers:,} speakers" if residuals.speakers else ""
         half_width = residuals.half_width(LEVEL)
         width = f"+-{half_width:.2f} at {100 * LEVEL:g} %" if isfinite(half_width) else "too few for an interval"

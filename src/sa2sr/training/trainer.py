@@ -21,7 +21,12 @@ from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluation import score_dataset
 from sa2sr.training.initial import initial_model
 from sa2sr.training.monitor import Monitor
-from sa2sr.training.optimisation import learning_rate_scale, make_accelerator, make_optimiser
+from sa2sr.training.optimisation import (
+    give_back_freed_memory,
+    learning_rate_scale,
+    make_accelerator,
+    make_optimiser,
+)
 from sa2sr.training.run import RunFolder, fingerprint
 
 
@@ -208,3 +213,4 @@ class Trainer:
     def _save(self) -> None:
         if self.is_main:
             save_checkpoint(self.folder.checkpoint, self.model, self.optimiser, self.position, self.fingerprint)
+        give_back_freed_memory()
