@@ -55,8 +55,9 @@ def test_weight_decay_of_adamw_is_apart_from_the_gradient(model: SpeechModel, ki
     optimiser = make_optimiser(model, settings)
     weights.grad = torch.zeros_like(weights)
     optimiser.step()
-    # Without a gradient AdamW shrinks weights by rate times decay; Adam takes its first step, of the rate's size.
-    expected = before * (1 - 0.1 * 0.5) if decoupled else before - 0.1 * before.sign()
+    # Without a gradient AdamW shrinks weights by rate times decay; Adam takes its first step, of about the rate's size.
+    decay = 0.5 * before
+    expected = before - 0.1 * decay if decoupled else before - 0.1 * decay / (decay.abs() + 1e-8)
     assert torch.allclose(weights, expected, atol=1e-6)
 
 
