@@ -247,6 +247,8 @@ class Stage(Settings):
     train: Paths = ()  # cut manifests; usually given with --train
     dev: Paths = ()
     scale: Scale | None = None  # onto which ratings on other scales are mapped; without it all must be on one scale
+    ratings: dict[str, tuple[Literal["activation", "valence", "dominance"], ...]] = Field(default_factory=dict)
+    # ^ corpus (the folder of its manifests) -> those of its ratings that count; of other corpora all do
     objectives: Objectives
     freeze_encoder: bool = False
     augmentation: Augmentation = Augmentation()

@@ -174,6 +174,7 @@ def model_and_batch(items: list[Item]) -> tuple[SpeechModel, Batch]:
         sentiment=torch.stack([unknown if b else sentiment[r] for r, b in zip(rows, blank, strict=True)]),
         ratings=torch.stack([unknown if b else ratings[r] for r, b in zip(rows, blank, strict=True)]),
         seconds=1.0,
+        corpora=torch.tensor([0 if b else r % 2 for r, b in zip(rows, blank, strict=True)]),
     )
     return SpeechModel(settings), batch
 

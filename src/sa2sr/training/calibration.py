@@ -19,7 +19,7 @@ from sa2sr.training.hearing import hear, within_scale
 from sa2sr.training.optimisation import make_accelerator
 
 
-def calibrate(model: str | Path, manifests: Sequence[str | Path]) -> Calibration:
+def calibrate(model: str | Path, manifests: Sequence[str | Path], *, map_scale: bool = False) -> Calibration:
     """Measure the residuals of a model on the utterances of manifests, and keep them in its folder.
 
     They replace those of the development set that a fine-tuning leaves there.
@@ -27,6 +27,7 @@ def calibrate(model: str | Path, manifests: Sequence[str | Path]) -> Calibration
     Args:
         model: a model folder, or a run folder
         manifests: of cuts with ratings, which the model was not trained on
+        map_scale: map ratings on another scale linearly onto the model's
 
     Raises:
         CorpusError: if there are no ratings, or they are on another scale
@@ -35,7 +36,7 @@ def calibrate(model: str | Path, manifests: Sequence[str | Path]) -> Calibration
     folder = find_model(model)
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
-    heard = hear(network, manifests, accelerator, {"emotion": network.emotion})
+    heard = hear(network, manifests, accelerator, {"emotion": network.emotion}, map_scale=map_scale)
     found = _measured(heard.said["emotion"], heard.utterances, manifests)
     if accelerator.is_main_process:
         write_calibration(folder, found)

@@ -1,20 +1,21 @@
 """What a stage trains and is judged on."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from sa2sr.config import Augmentation, FrontEnd, Stage
+from sa2sr.config import DIMENSIONS, Augmentation, FrontEnd, Stage
 from sa2sr.errors import CorpusError
 from sa2sr.network.objectives import OBJECTIVES
 from sa2sr.speech.batches import NO_AUGMENTATION, BatchPlan, FrameSource, Item, SpeechDataset, plain_batches
 from sa2sr.speech.store import build_store
-from sa2sr.speech.utterances import UtteranceSet, read_utterances, usable
+from sa2sr.speech.utterances import Utterance, UtteranceSet, read_utterances, usable
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
             f"the training ratings are on {train_set.scale}, those of the development set on {dev_set.scale}; "
             "the key finetuning.scale of the recipe gives a scale to map both onto"
         )
+    if unknown := stage.ratings.keys() - {u.corpus.name for data in (train_set, dev_set) for u in data.utterances}:
+        known = ", ".join(corpus.name for corpus in train_set.corpora)
+        raise CorpusError(f"ratings of the recipe's stage: there is no corpus '{min(unknown)}'; there are {known}")
     failures: list[str] = []
     train, train_set = _with_frames(train_set, stage, frontend, stage.augmentation, seed, accelerator, failures)
     dev, dev_set = _with_frames(dev_set, stage, frontend, NO_AUGMENTATION, seed, accelerator, failures)
@@ -64,7 +68,7 @@ def _read_set(
     if not paths:
         raise CorpusError(f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage")
     tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
-    where, utterances = ", ".join(map(str, paths)), read_utterances(paths, stage.scale)
+    where, utterances = ", ".join(map(str, paths)), _with_chosen_ratings(read_utterances(paths, stage.scale), stage)
     try:
         data = usable(
             utterances,
@@ -85,6 +89,15 @@ def _read_set(
                 "use another or a larger one"
             )
     return data
+
+
+def _with_chosen_ratings(data: UtteranceSet, stage: Stage) -> UtteranceSet:
+    def chosen(utterance: Utterance) -> Utterance:
+        wanted = stage.ratings.get(utterance.corpus.name, DIMENSIONS)
+        ratings = zip(DIMENSIONS, utterance.ratings, strict=True)
+        return replace(utterance, ratings=tuple(rating if name in wanted else math.nan for name, rating in ratings))
+
+    return replace(data, utterances=[*map(chosen, data.utterances)]) if stage.ratings else data
 
 
 def _with_frames(

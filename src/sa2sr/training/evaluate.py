@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.files import atomic, write_json
@@ -21,7 +22,7 @@ from sa2sr.network.folder import find_model, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.training.hearing import Heard, hear
-from sa2sr.training.measures import Said, judge
+from sa2sr.training.measures import Said, judge, several
 from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.run import environment
 
@@ -35,7 +36,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: str | Path, manifests: Sequence[str | Path], out: str | Path | None = None, *, resamples: int = 1000
+    model: str | Path,
+    manifests: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    resamples: int = 1000,
+    map_scale: bool = False,
 ) -> Evaluation:
     """Evaluate a model on the utterances of manifests, and write what came out.
 
@@ -47,6 +53,7 @@ def evaluate(
         manifests: of cuts
         out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder
         resamples: of the bootstrap
+        map_scale: map ratings on another scale linearly onto the model's
 
     Raises:
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
@@ -56,7 +63,7 @@ def evaluate(
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
     scale = network.settings.scale
-    heard = hear(network, manifests, accelerator, network.tasks())
+    heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
     metrics = {
         "model": str(folder.resolve()),
         "name": network.settings.name,
@@ -83,17 +90,27 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
 
     Returns:
         ``{"calibrated_on": {"cuts": [...], "valence": {"utterances": 500, "speakers": 12}, ...},
-        "levels": {"0.9": {"valence": {"utterances": 93, "half_width": 1.2, "coverage": 0.91, "mean_width": 2.3}}}}``
+        "levels": {"0.9": {"valence": {"utterances": 93, "half_width": 1.2, "coverage": 0.91, "mean_width": 2.3}}},
+        "by_corpus": {"msp": {"0.9": {...}}}}``, the last only where there are several
     """
     if calibration is None or scale is None or "emotion" not in heard.said:
         return None
-    emotions, ratings = np.stack(heard.said["emotion"]), [u.ratings for u in heard.utterances]
-    levels: dict[str, dict[str, Any]] = {}
-    for level in REPORTED_LEVELS:
-        found = coverage(emotions, ratings, calibration.half_widths(level), scale)
-        levels[f"{level:g}"] = {name: each for name, each in zip(DIMENSIONS, found, strict=True) if each}
+    emotions, ratings = np.stack(heard.said["emotion"]), np.array([u.ratings for u in heard.utterances])
+    corpora = np.array([u.corpus.name for u in heard.utterances], object)
+
+    def over(group: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+        levels = {}
+        for level in REPORTED_LEVELS:
+            found = coverage(emotions[group], ratings[group], calibration.half_widths(level), scale)
+            levels[f"{level:g}"] = {name: each for name, each in zip(DIMENSIONS, found, strict=True) if each}
+        return levels
+
     basis = {n: {"utterances": r.utterances, "speakers": r.speakers} for n, r in calibration.dimensions.items()}
-    return {"calibrated_on": {"cuts": list(calibration.cuts), **basis}, "levels": levels}
+    return {
+        "calibrated_on": {"cuts": list(calibration.cuts), **basis},
+        "levels": over(np.ones(len(corpora), bool)),
+        "by_corpus": {name: over(corpora == name) for name in several(corpora)},
+    }
 
 
 def _default_folder(model: Path, manifests: Sequence[str | Path]) -> Path:

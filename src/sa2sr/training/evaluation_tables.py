@@ -50,6 +50,7 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[RenderableType]:
     drawn = {each["interval_over"] for each in overall.values()} - {None}
     if drawn:
         yield f"In brackets: 95 % bootstrap intervals over {' and '.join(sorted(drawn))}."
+    yield from _groups("corpus", metrics["by_corpus"])
     yield from _groups("gender", metrics["by_gender"])
     yield from _groups("speaker", metrics["by_speaker"])
 

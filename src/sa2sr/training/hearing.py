@@ -33,7 +33,12 @@ class Heard:
 
 
 def hear(
-    network: SpeechModel, manifests: Sequence[str | Path], accelerator: Accelerator, tasks: Mapping[str, Objective]
+    network: SpeechModel,
+    manifests: Sequence[str | Path],
+    accelerator: Accelerator,
+    tasks: Mapping[str, Objective],
+    *,
+    map_scale: bool = False,
 ) -> Heard:
     """Run a model over the utterances of manifests.
 
@@ -42,11 +47,12 @@ def hear(
         manifests: of cuts
         accelerator: in single precision
         tasks: that some utterance must have a label for
+        map_scale: map ratings on another scale linearly onto the model's
 
     Raises:
         CorpusError: if there are no such labels, or the ratings are on another scale than the model
     """
-    data = _short_enough(read_utterances(manifests))
+    data = _short_enough(read_utterances(manifests, network.settings.scale if map_scale else None))
     where = ", ".join(map(str, manifests))
     _check_labels(data, tasks, where)
     _check_scale(data.scale, network.settings.scale if "emotion" in tasks else None, where)
@@ -90,5 +96,5 @@ def _check_scale(ratings: Scale | None, model: Scale | None, where: str) -> None
         return
     raise CorpusError(
         f"{where}: the ratings are on the scale {ratings.name} ({ratings.low:g} to {ratings.high:g}), "
-        f"but the model predicts on {model.name} ({model.low:g} to {model.high:g})"
+        f"but the model predicts on {model.name} ({model.low:g} to {model.high:g}); --map-scale maps them onto it"
     )

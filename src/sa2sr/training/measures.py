@@ -55,16 +55,17 @@ def measures(utterances: Sequence[Utterance], said: Said) -> Iterator[Measure]:
 
 
 def judge(utterances: Sequence[Utterance], said: Said, resamples: int) -> dict[str, Any]:
-    """All measures over all utterances (``overall``), and over those of each gender and each speaker.
+    """All measures over all utterances (``overall``), and over those of each gender, speaker and, of several, corpus.
 
     Returns:
         ``{"overall": {"valence": {"utterances": 93, "interval_over": "speakers", "ccc": {"value": 0.41, "low": 0.3,
-        "high": 0.5}, ...}, ...}, "by_gender": {"female": {...}}, "by_speaker": {...}}``. A value that does not exist,
-        such as the correlation of a constant, is None
+        "high": 0.5}, ...}, ...}, "by_gender": {"female": {...}}, "by_speaker": {...}, "by_corpus": {}}``.
+        A value that does not exist, such as the correlation of a constant, is None
     """
     found = [measure for measure in measures(utterances, said) if measure.known.any()]
     speakers = np.array([u.speaker for u in utterances], object)
     genders = np.array([u.gender for u in utterances], object)
+    corpora = np.array([u.corpus.name for u in utterances], object)
 
     def over(group: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
         outputs: dict[str, dict[str, Any]] = {}
@@ -80,7 +81,14 @@ def judge(utterances: Sequence[Utterance], said: Said, resamples: int) -> dict[s
         "overall": over(np.ones(len(utterances), bool)),
         "by_gender": {name: over(genders == name) for name in sorted({*genders} - {None})},
         "by_speaker": {name: over(speakers == name) for name in sorted({*speakers} - {None})},
+        "by_corpus": {name: over(corpora == name) for name in several(corpora)},
     }
+
+
+def several(names: NDArray[Any]) -> list[str]:
+    """The different names, if there are more than one."""
+    different = sorted({*names})
+    return different if len(different) > 1 else []
 
 
 def _interval_over(speakers: NDArray[Any]) -> str | None:

@@ -36,8 +36,10 @@ class Monitor:
         self.board = _board(folder) if stage.tensorboard and not quiet else None
         for name, part in (("train", data.train_set), ("dev", data.dev_set)):
             left_out = ", ".join(f"{count} {reason}" for reason, count in part.left_out.most_common())
+            corpora = ", ".join(f"{len(own):,} {corpus.name}" for corpus, own in part.corpora.items())
             self.console.print(
                 f"{name}: {len(part.utterances):,} utterances, {part.hours:.2f} h"
+                + (f" ({corpora})" if len(part.corpora) > 1 else "")
                 + (f"; left out: {left_out}" if left_out else ""),
                 highlight=False,
             )
