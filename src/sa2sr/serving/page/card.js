@@ -162,6 +162,7 @@ export class Card {
     const notes = [...new Set(this.rows.flatMap((row) => (row.note ? row.note.split("; ") : [])))];
     this.find(".meta").textContent = [clock(this.seconds), count, ...notes].join(" · ");
     this.slider.max = this.seconds.toFixed(1);
+    this.slider.disabled = this.live;
     if (!this.rows.length) return;
     for (const name of DIMENSIONS) {
       const numbers = this.rows.map((row) => row[name]);
@@ -196,7 +197,7 @@ export class Card {
     if (row.positive != null) {
       const shares = ["negative", "neutral", "positive"];
       for (const name of shares) this.find(`.sentiment .${name}`).style.flexGrow = row[name];
-      const text = shares.map((name) => `${name} ${Math.round(100 * row[name])} %`).join(", ");
+      const text = shares.map((name) => `${name} ${Math.round(100 * row[name])}\u00a0%`).join(", ");
       this.find(".sentiment").setAttribute("aria-label", `Sentiment: ${text}`);
       this.find(".sentiment-text").textContent = `Sentiment of the words from ${span}: ${text}`;
     }

@@ -2,7 +2,7 @@
 
 import { DIMENSIONS, clock, colour } from "./text.js";
 
-export const LEFT = 40, RIGHT = 12; // pixels beside the plot
+export const LEFT = 40, RIGHT = 18; // pixels beside the plot
 const HEIGHT = 208;
 
 export class Chart {
@@ -28,7 +28,7 @@ export class Chart {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
       scales: { x: { time: false, range: () => this.range }, y: { range: [scale.low, scale.high] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, values: (_, seconds) => seconds.map(clock), incrs: INCREMENTS },
+        { ...axis, grid: { show: false }, size: 30, gap: 9, values: (_, seconds) => seconds.map(clock), incrs: INCREMENTS },
         { ...axis, grid, size: LEFT, splits: () => steps(scale) },
       ],
       series: [{}, ...DIMENSIONS.map(line), ...DIMENSIONS.flatMap(() => [end, end])],
