@@ -1,5 +1,6 @@
 """The emotion regressor beside numpy and torchmetrics: padding, lengths, normalisation, concordance, ratings."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from sa2sr.cuts import make_cut
 from sa2sr.network.encoder import valid_steps
 from sa2sr.network.objectives.emotion import Emotion, MaskedConvolution, concordance, moments, normalise_samples
 from sa2sr.speech.batches import Batch
-from sa2sr.speech.utterances import Utterance
+from sa2sr.speech.utterances import ONE_CORPUS, Corpus, Utterance
 
 SMALL = EmotionSettings(channels=8, heads=2, dropout=0)
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
@@ -339,9 +340,9 @@ def test_constant_predictions_have_a_finite_loss_and_learn() -> None:
     assert emotion.output.weight.grad.any()
 
 
-def utterance(ratings: Sequence[float]) -> Utterance:
+def utterance(ratings: Sequence[float], corpus: Corpus = ONE_CORPUS) -> Utterance:
     cut = make_cut("a", "/nowhere/a.wav", AudioInfo(16_000, 16_000, 1))
-    return Utterance("a", cut, 1.0, ratings=tuple(ratings))
+    return Utterance("a", cut, 1.0, ratings=tuple(ratings), corpus=corpus)
 
 
 def test_scores_of_a_set() -> None:
@@ -371,3 +372,81 @@ def test_which_utterances_can_be_learnt_from() -> None:
     assert Emotion.has_label(utterance((NAN, 3, NAN)))
     assert not Emotion.has_label(utterance((NAN, NAN, NAN)))
     assert Emotion.fits(utterance((1, 2, 3)), steps=1)
+
+
+# --- Several corpora --------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=25)
+def test_each_corpus_has_a_concordance_of_its_own_by_its_share_of_the_ratings(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    lengths = torch.from_numpy(random.integers(5, 40, 12))
+    states, emotion = random_states(lengths.tolist()), make()
+    corpora = random.choice([0, 3, 7], 12)
+    ratings = random.uniform(1, 7, (12, 3)) + corpora[:, None]
+    ratings[random.random((12, 3)) < 0.3] = NAN
+    ratings[corpora == 7, 2] = NAN  # this one does not rate dominance
+    batch = dataclasses.replace(rated(ratings.astype(np.float32).tolist()), corpora=torch.from_numpy(corpora))
+    predictions = emotion(states, lengths).detach().double().numpy()
+    expected = 0.0
+    for d in range(3):
+        rows = [i for i in range(12) if not math.isnan(ratings[i, d])]
+        for corpus in {int(corpora[i]) for i in rows}:
+            own = [i for i in rows if corpora[i] == corpus]
+            with np.errstate(invalid="ignore"):
+                found = np.nan_to_num(numpy_concordance(predictions[own, d], ratings[own, d], ddof=0))
+            expected += len(own) / len(rows) * (1 - found)
+    assert emotion.loss(states, lengths, batch).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_telling_corpora_apart_is_not_rewarded() -> None:
+    """Predictions that are constant but for the corpus have no concordance within either, though much over both."""
+    predictions = np.array([[2.0] * 3] * 10 + [[6.0] * 3] * 10, np.float32)
+    random = np.random.default_rng(0)
+    truth = predictions + random.normal(0, 0.5, predictions.shape)
+    both = [utterance(row, Corpus(i // 10, "ab"[i // 10])) for i, row in enumerate(truth)]
+    one = [utterance(row) for row in truth]
+    assert make().score(list(predictions), both)["mean_ccc"] == pytest.approx(0, abs=1e-6)
+    assert make().score(list(predictions), one)["mean_ccc"] > 0.9
+
+
+def test_scores_of_several_corpora_are_their_means() -> None:
+    random = np.random.default_rng(0)
+    corpora = [Corpus(0, "voices"), Corpus(1, "words"), Corpus(2, "silent")]
+    numbers = [0] * 40 + [1] * 8 + [2] * 5
+    truth = random.uniform(1, 7, (53, 3))
+    truth[40:48, 0] = NAN
+    truth[48:] = NAN
+    predictions = np.nan_to_num(truth, nan=4.0) + random.normal(0, 1 + np.array(numbers)[:, None], truth.shape)
+    order = random.permutation(53)
+    utterances = [utterance(truth[i], corpora[numbers[i]]) for i in order]
+    scores = make().score([predictions[i].astype(np.float32) for i in order], utterances)
+
+    def own(rows: slice, d: int) -> float:
+        return numpy_concordance(predictions[rows, d], truth[rows, d], ddof=0)
+
+    voices, words = slice(0, 40), slice(40, 48)
+    expected = {
+        "activation_ccc": own(voices, 0),
+        "valence_ccc": (own(voices, 1) + own(words, 1)) / 2,
+        "dominance_ccc": (own(voices, 2) + own(words, 2)) / 2,
+        "voices_activation_ccc": own(voices, 0),
+        "voices_valence_ccc": own(voices, 1),
+        "voices_dominance_ccc": own(voices, 2),
+        "words_valence_ccc": own(words, 1),
+        "words_dominance_ccc": own(words, 2),
+        "voices_mean_ccc": sum(own(voices, d) for d in range(3)) / 3,
+        "words_mean_ccc": (own(words, 1) + own(words, 2)) / 2,
+    }
+    expected["mean_ccc"] = (expected["voices_mean_ccc"] + expected["words_mean_ccc"]) / 2
+    assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def test_each_corpus_must_have_ratings_that_differ() -> None:
+    one, two = Corpus(0, "voices"), Corpus(1, "words")
+    good = [utterance((1, 2, 3), one), utterance((2, 2, 3), one), utterance((NAN, NAN, NAN), two)]
+    assert Emotion.objection(good) is None
+    same = [utterance((3, 3, 3), two), utterance((3, 3, 3), two)]
+    assert "of words differ" in str(Emotion.objection(good + same))
+    assert "its ratings" in str(Emotion.objection(same))

@@ -112,6 +112,58 @@ def test_epochs_depend_on_the_seed_alone_not_on_those_before(
     assert plan.epoch(0) == in_order[0]
 
 
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    balance=st.floats(0, 1),
+    augmentation=st.sampled_from([TRIPLED, ONE_SPEED]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_a_balanced_epoch_has_of_each_corpus_in_proportion_to_its_size_to_a_power(
+    sizes: list[int], balance: float, augmentation: Augmentation, seed: int
+) -> None:
+    corpora = [number for number, size in enumerate(sizes) for _ in range(size)]
+    random.Random(seed).shuffle(corpora)
+    plan = BatchPlan([1.0] * len(corpora), Batches(balance=balance), augmentation, seed, corpora)
+    epoch = plan.epoch(1)
+    assert epoch == plan.epoch(1)
+    items = [item for batch in epoch for item in batch]
+    times = 3 if augmentation is TRIPLED else 1
+    shares = [size ** (1 - balance) for size in sizes]
+    for number, (size, share_) in enumerate(zip(sizes, shares, strict=True)):
+        own = Counter(item.index for item in items if corpora[item.index] == number)
+        wanted = max(1, len(corpora) * share_ / sum(shares))
+        assert abs(own.total() / times - wanted) <= 0.5 + 1e-9
+        # As evenly as can be: each utterance as often as the others, or once more.
+        counts = [own[index] for index in range(len(corpora)) if corpora[index] == number]
+        assert len(counts) == size
+        assert max(counts) - min(counts) <= times
+    # Every item of an epoch is another one, so that copies are masked differently.
+    assert len({(item.index, item.speed, item.copy) for item in items}) == len(items) or augmentation is ONE_SPEED
+    assert len({(item.index, item.copy) for item in items}) == len(items) / times
+
+
+def test_without_balance_an_epoch_is_what_it_is_without_corpora() -> None:
+    durations, corpora = [1.0, 2.0, 3.0] * 7, [0, 1, 1] * 7
+    for augmentation in (TRIPLED, ONE_SPEED):
+        plan = BatchPlan(durations, Batches(), augmentation, 5, corpora)
+        assert plan.epoch(3) == BatchPlan(durations, Batches(), augmentation, 5).epoch(3)
+
+
+def test_large_corpora_are_heard_out_over_the_epochs() -> None:
+    plan = BatchPlan([1.0] * 110, Batches(balance=1), NO_AUGMENTATION, 0, [0] * 10 + [1] * 100)
+    heard = [{item.index for batch in plan.epoch(epoch) for item in batch} for epoch in range(12)]
+    assert all(len(each & set(range(10, 110))) == 55 for each in heard)
+    assert set.union(*heard) == set(range(110))
+
+
+def test_copies_are_masked_in_other_ways(utterances: list[Utterance]) -> None:
+    dataset = SpeechDataset(utterances, FRONTEND, Augmentation(probability=1), seed=3)
+    frames = [dataset[Item(0, 6, 1.0, copy=copy)][1] for copy in range(3)]
+    assert len({each.tobytes() for each in frames}) == 3
+    np.testing.assert_array_equal(frames[0], dataset[Item(0, 6, 1.0)][1])
+
+
 def test_epochs_and_seeds_differ() -> None:
     durations = np.random.default_rng(0).uniform(1, 10, 200).tolist()
     plans = [

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -216,3 +217,49 @@ def test_audio_of_another_duration_than_its_manifest_says_is_refused(tmp_path: P
 def test_all_dimensions_are_read_in_order(read: Read) -> None:
     ratings = dict(zip(DIMENSIONS, (1.0, 2.0, 3.0), strict=True))
     assert read([cut(ratings=ratings, scale=SEVEN)]).utterances[0].ratings == (1.0, 2.0, 3.0)
+
+
+# --- Several corpora --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_manifests_is_a_corpus_named_by_what_tells_it_from_the_others(tmp_path: Path) -> None:
+    names = ("ravdess/parts/train", "words/parts/train", "ravdess/parts/more", "iemocap/train")
+    paths = [tmp_path / f"{name}.jsonl" for name in names]
+    for number, path in enumerate(paths):
+        write_cuts(path, [cut(f"u{number}")])
+    data = read_utterances(paths)
+    assert [u.corpus.number for u in data.utterances] == [0, 1, 0, 2]
+    assert [u.corpus.name for u in data.utterances] == ["ravdess/parts", "words/parts", "ravdess/parts", "iemocap"]
+    assert {corpus.name: [u.name for u in part] for corpus, part in data.corpora.items()} == {
+        "ravdess/parts": ["u0", "u2"],
+        "words/parts": ["u1"],
+        "iemocap": ["u3"],
+    }
+    assert [u.corpus.name for u in read_utterances(paths[2:]).utterances] == ["parts", "iemocap"]
+
+
+@given(st.lists(st.floats(1, 5), min_size=3, max_size=3), st.floats(-10, 10), st.floats(0.5, 20))
+def test_ratings_on_another_scale_are_mapped_linearly(ratings: list[float], low: float, width: float) -> None:
+    target = Scale(name="other", low=low, high=low + width)
+    labelled = cut(ratings=dict(zip(DIMENSIONS, ratings, strict=True)), scale=FIVE)
+    with tempfile.TemporaryDirectory() as folder:
+        write_cuts(Path(folder) / "a.jsonl", [labelled, cut("b", ratings={"valence": 3.0}, scale=target)])
+        if low <= 3 <= low + width:
+            mapped, kept = read_utterances([Path(folder) / "a.jsonl"], target).utterances
+            assert (kept.ratings[1], kept.scale) == (3.0, target)
+        else:
+            (mapped,) = read_utterances([Path(folder) / "a.jsonl"], target).utterances
+    assert mapped.scale == target
+    assert mapped.ratings == pytest.approx(np.interp(ratings, [1, 5], [low, low + width]), abs=1e-9)
+
+
+def test_scales_are_mapped_when_asked_alone(read: Read, tmp_path: Path) -> None:
+    cuts = [cut("a", ratings={"valence": 3.0}, scale=FIVE), cut("b", ratings={"valence": 3.0}, scale=SEVEN), cut("c")]
+    with pytest.raises(CorpusError, match=r"different scales: .*finetuning\.scale.*--map-scale"):
+        read(cuts)
+    data = read_utterances([tmp_path / "0.jsonl.gz"], SEVEN)
+    assert data.scale == SEVEN
+    assert [u.ratings[1] for u in data.utterances] == pytest.approx([4.0, 3.0, math.nan], nan_ok=True)
+    # What is outside its own scale is left out as ever, though it would be inside the other.
+    write_cuts(tmp_path / "wrong.jsonl", [cut("a", ratings={"valence": 6.0}, scale=FIVE), cut("b")])
+    assert read_utterances([tmp_path / "wrong.jsonl"], SEVEN).left_out == {"rating outside its scale": 1}

@@ -170,16 +170,17 @@ def _utterance(cut: Cut) -> Utterance:
 
 
 def _corpora(paths: Sequence[str | Path]) -> list[Corpus]:
-    """The corpus of each manifest, named by as much of the end of its folder's path as tells the folders apart."""
+    """The corpus of each manifest, named by as much of the end of its folder's path as tells it from the others."""
     folders = [Path(path).resolve().parent for path in paths]
     different = list(dict.fromkeys(folders))
-    longest = max((len(folder.parts) for folder in different), default=1)
-    names: list[str] = []
-    for parts in range(1, longest + 1):
-        names = ["/".join(folder.parts[-parts:]) for folder in different]
-        if len({*names}) == len(names):
-            break
-    return [Corpus(number := different.index(folder), names[number]) for folder in folders]
+
+    def name(folder: Path) -> str:
+        for count in range(1, len(folder.parts)):
+            if sum(other.parts[-count:] == folder.parts[-count:] for other in different) == 1:
+                return "/".join(folder.parts[-count:])
+        return str(folder)
+
+    return [Corpus(different.index(folder), name(folder)) for folder in folders]
 
 
 def _on_scale(utterance: Utterance, scale: Scale) -> Utterance:
