@@ -20,10 +20,11 @@ from sa2sr.cli import app
 from sa2sr.config import DIMENSIONS, SENTIMENTS, load_recipe, to_yaml
 from sa2sr.errors import UserError
 from sa2sr.studies.document import Column, Document, Section, Table
-from sa2sr.studies.emotion_sections import RESAMPLES
+from sa2sr.studies.folders import read_folders
 from sa2sr.studies.records import short_names
 from sa2sr.studies.rendering import html, markdown, table_latex
-from sa2sr.studies.report import make_report, read_folders
+from sa2sr.studies.report import make_report
+from sa2sr.studies.systems import RESAMPLES
 
 COUNT = 240
 SPEAKERS = [f"speaker {index % 24}" for index in range(COUNT)]

@@ -140,6 +140,9 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(help="The system to compare with; by default the first without pre-training.")
     ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="A:B", help="A further comparison, such as sa2sr:asr; may be repeated.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Of the report.")] = "Speech emotion recognition",
     resample: Annotated[
         str, typer.Option(help="What the bootstrap draws: speakers, utterances, or auto: speakers if there are enough.")
@@ -147,13 +150,16 @@ def report(
 ) -> None:
     """Turn trainings and evaluations into tables with intervals, curves and scatter plots, as Markdown and HTML.
 
+    Trainings whose folders differ in their seed alone (asr-seed0, asr-seed1) are one system: its row is the mean.
+
     Example: sa2sr report runs/none runs/asr runs/sa2sr --baseline none --out runs/report
     """
     from sa2sr.studies.report import make_report
 
     if resample not in ("auto", "speakers", "utterances"):
         raise UserError(f"--resample {resample}: must be auto, speakers or utterances")
-    files = make_report(folders, out, title=title, baseline=baseline, resample=resample)  # type: ignore[arg-type]
+    pairs = [(first, second) for first, _, second in (pair.partition(":") for pair in compare or [])]
+    files = make_report(folders, out, title=title, baseline=baseline, comparisons=pairs, resample=resample)  # type: ignore[arg-type]
     typer.echo(f"{files.html}\n{files.markdown}")
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ from rich.table import Table as PrintedTable
 from sa2sr.config import DIMENSIONS, SENTIMENTS
 from sa2sr.corpora.demo import SPLITS, Size
 from sa2sr.cuts import Cut, custom_fields, read_cuts
-from sa2sr.inference import EmotionTable, load
+from sa2sr.inference import load
 from sa2sr.studies.document import Clip, Clips, Code, Column, Section, Table, cell_text
-from sa2sr.studies.emotion_sections import concordances, differences
 from sa2sr.studies.records import Evaluation, read_evaluation
 from sa2sr.studies.report import make_report
+from sa2sr.studies.systems import System, concordances, differences
 
 if TYPE_CHECKING:
     from sa2sr.studies.demo import DemoFolder
@@ -38,14 +38,15 @@ _MEANINGS = {
 def write_demo_report(folder: "DemoFolder", size: Size) -> None:
     """Write report.md, report.html and predictions.csv."""
     cuts = _chosen_clips(folder)
-    table = load(folder.model).predict([_audio(cut) for cut in cuts])
-    table.write(folder.path / "predictions.csv")
+    load(folder.model).predict([_audio(cut) for cut in cuts]).write(folder.path / "predictions.csv")
     make_report(
         [*_evaluation_folders(folder), folder.path / "pretrained", folder.path / "finetuned"],
         folder.path,
         title=f"The demo of sa2sr ({size})",
         baseline=_BASELINE,
-        extra=[_clips_section(cuts, table, _evaluations(folder, NEW_WORDS)), _corpus_section(folder)],
+        with_paper=False,  # it is of real speech
+        opening=[_corpus_section(folder)],
+        extra=[_clips_section(cuts, _evaluations(folder, NEW_WORDS))],
         closing=[Section("What to try next", [Code(_commands(folder))])],
     )
 
@@ -63,7 +64,8 @@ def print_result(folder: "DemoFolder") -> None:
     evaluations = _evaluations(folder, NEW_WORDS)
     for one, other in (("sa2sr", "asr"), ("asr", "none")):
         if one in evaluations and other in evaluations:
-            valence = differences(evaluations[one], evaluations[other])["valence"]
+            pair = [System(name, [evaluations[name]]) for name in (one, other)]
+            valence = differences(*pair)["valence"]
             console.print(
                 f"valence of new words, {one} minus {other}: {cell_text(valence, 2)}, p = {valence.p_value:.3f}"
             )
@@ -77,7 +79,7 @@ def _print_concordances(console: Console, title: str, evaluations: Mapping[str, 
     for column in ("system", *DIMENSIONS):
         table.add_column(column)
     for system, evaluation in evaluations.items():
-        estimates = concordances(evaluation)
+        estimates = concordances(System(system, [evaluation]))
         table.add_row(system, *(cell_text(estimates.get(dimension), 2) for dimension in DIMENSIONS))
     console.print(table)
 
@@ -104,26 +106,19 @@ def _chosen_clips(folder: "DemoFolder") -> list[Cut]:
     return chosen
 
 
-def _clips_section(cuts: list[Cut], table: EmotionTable, evaluations: Mapping[str, Evaluation]) -> Section:
-    predicted = {row.file: row for row in table}
+def _clips_section(cuts: list[Cut], evaluations: Mapping[str, Evaluation]) -> Section:
     clips = []
     for cut in cuts:
-        fields, row = custom_fields(cut), predicted.get(str(_audio(cut)))
-        lines = [f"rated: {_numbers(fields)}"]
-        if row is not None:
-            lines.append(f"{table.model}: {_numbers({name: getattr(row, name) for name in DIMENSIONS})}")
+        lines = [f"rated: {_numbers([custom_fields(cut)[dimension] for dimension in DIMENSIONS])}"]
         for system, evaluation in evaluations.items():
             if cut.id in evaluation.names:
-                valence = evaluation.predictions[evaluation.names.index(cut.id), DIMENSIONS.index("valence")]
-                lines.append(f"valence by {system}: {valence:.1f}")
-        clips.append(
-            Clip(
-                f"\N{LEFT DOUBLE QUOTATION MARK}{cut.supervisions[0].text}\N{RIGHT DOUBLE QUOTATION MARK}",
-                _audio(cut),
-                lines,
-            )
-        )
-    text = "The first clips of the test set, two of each sentiment, and what is predicted, on the scale 1 to 7."
+                predicted = evaluation.predictions[evaluation.names.index(cut.id)]
+                lines.append(f"{system}: {_numbers(predicted)}")
+        clips.append(Clip(str(cut.supervisions[0].text), _audio(cut), lines))
+    text = (
+        "The first clips of test-new-words, two of each sentiment, with ratings and predictions of activation, valence "
+        "and dominance on the scale 1 to 7. Their valence is in the words alone."
+    )
     return Section("Listen", [text, Clips(clips)])
 
 
@@ -141,12 +136,12 @@ def _corpus_section(folder: "DemoFolder") -> Section:
         words[split] = {word for cut in cuts if (word := custom_fields(cut).get("rated_word"))}
         voices = {cut.supervisions[0].speaker for cut in cuts}
         rows.append([split, len(cuts), sum(cut.duration for cut in cuts) / 60, len(voices), len(words[split])])
-    common = len(words[NEW_WORDS] & (words["train"] | words["dev"]))
+    known = len(words[NEW_WORDS] & (words["train"] | words["dev"])) or "none"
     text = (
         "The speech is synthetic, made on this computer by espeak-ng. The valence of a sentence is that of one word in "
         "it, as people rated it for VADER's lexicon; activation and dominance are in the voice: rate, pitch, pitch "
         "range and loudness. Pre-training hears all words, with transcripts and the sentiments that VADER reads from "
-        f"them, but no ratings. Of the rated words of {NEW_WORDS}, fine-tuning and its development set know {common}. "
+        f"them, but no ratings. Of the rated words of {NEW_WORDS}, fine-tuning and its development set know {known}. "
         "So their valence can only be told by a model that learnt what words mean before. It is a demonstration of "
         "the method on a task made for it, not a measurement of how well it works on people."
     )
@@ -187,5 +182,5 @@ def _sentiment(cut: Cut) -> str:
     return SENTIMENTS[probabilities.index(max(probabilities))]
 
 
-def _numbers(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {values[name]:.1f}" for name in DIMENSIONS if name in values)
+def _numbers(emotions: Iterable[float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in zip(DIMENSIONS, emotions, strict=True))

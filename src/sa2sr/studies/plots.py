@@ -87,15 +87,55 @@ def curves(name: str, title: str, lines: Sequence[Curve], *, x_label: str = "epo
     return made[0]
 
 
-def intervals(
-    name: str, title: str, estimates: Mapping[str, Estimate], *, colours: Mapping[str, int], x_label: str
+@dataclass(frozen=True)
+class Points:
+    """Estimates at positions of an axis, joined by a line."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Estimate]
+    series: int  # colour
+
+
+def points(
+    name: str, title: str, lines: Sequence[Points], *, labels: Sequence[str], x_label: str, y_label: str
 ) -> Picture:
-    """A row for each system, its estimate and its interval, with a line at zero."""
+    """Estimates with their intervals at the labelled positions 0, 1, ... of an axis, one line a system."""
+    rows_below = math.ceil(len(lines) / 2)
+    with _panel(name, title, height=2.94 + 0.18 * rows_below, below=0.56 + 0.18 * rows_below) as (axes, made):
+        for number, line in enumerate(lines):
+            # Side by side, so that no interval hides another.
+            x = np.asarray(line.x) + 0.09 * (number - (len(lines) - 1) / 2)
+            colour = _colour(line.series)
+            axes.plot(x, [estimate.value for estimate in line.y], "o-", color=colour, markersize=4.5, label=line.label)
+            axes.vlines(x, [e.low for e in line.y], [e.high for e in line.y], color=colour, linewidth=1.4, alpha=0.7)
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22), ncols=2, borderaxespad=0)
+    return made[0]
+
+
+def intervals(
+    name: str,
+    title: str,
+    estimates: Mapping[str, Estimate],
+    *,
+    colours: Mapping[str, int],
+    x_label: str,
+    dots: Mapping[str, Sequence[float]] | None = None,
+) -> Picture:
+    """A row for each system, its estimate, its interval and single values as small dots, with a line at zero."""
     rows = list(estimates.items())
     left = 0.2 + 0.085 * max(map(len, estimates))  # room for the names
     with _panel(name, title, height=0.95 + 0.36 * len(rows), left=min(left, 2.0)) as (axes, made):
         for index, (label, estimate) in enumerate(rows):
-            _interval(axes, estimate, index, _colour(colours.get(label, index)))
+            colour = _colour(colours.get(label, index))
+            _interval(axes, estimate, index, colour)
+            values = (dots or {}).get(label, ())
+            axes.plot(values, [index + 0.28] * len(values), "o", color=colour, markersize=3, alpha=0.6)
         _rows(axes, [label for label, _ in rows], x_label)
     return made[0]
 

@@ -20,6 +20,19 @@ from sa2sr.studies.document import printable
 
 _CLASSES = {name: index for index, name in enumerate(SENTIMENTS)}
 _MOST_BYTES = 50_000_000  # of a file that is read
+CELL_FILE = "cell.json"  # of a run folder of a study
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in the tables: its system, or a point of a sweep."""
+
+    system: str
+    seed: int | None
+    corpus: str | None = None  # of the fine-tuning
+    sweep: str | None = None
+    key: str | None = None  # that is swept
+    value: int | float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,22 @@ class TrainingRun:
     finished: bool
     environment: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    places: Sequence[Place] = ()
+
+    @property
+    def system(self) -> str:
+        """Whose training this is."""
+        return system_name(self.places) or self.name
+
+    @property
+    def corpus(self) -> str | None:
+        """That a study fine-tuned on."""
+        return self.places[0].corpus if self.places else None
+
+    @property
+    def is_of_grid(self) -> bool:
+        """Whether it is of a system as such, not only of a sweep."""
+        return not self.places or any(place.sweep is None for place in self.places)
 
     @property
     def stage_name(self) -> str:
@@ -89,7 +118,32 @@ def read_training_run(path: Path, name: str) -> TrainingRun:
     finished = (path / "metrics.json").is_file()
     if not finished:
         problems.append(f"{path}: has not finished (no metrics.json); shown as far as it went")
-    return TrainingRun(name, path, recipe, history, finished, environment, problems)
+    return TrainingRun(name, path, recipe, history, finished, environment, problems, read_places(path))
+
+
+def read_places(path: Path) -> tuple[Place, ...]:
+    """Where a run folder of a study stands in the tables; empty for others."""
+    places = _json_object(path / CELL_FILE, []).get("places") if (path / CELL_FILE).is_file() else None
+    found = []
+    for place in places if isinstance(places, list) else []:
+        try:
+            found.append(Place(**place))
+        except TypeError:
+            continue
+    return tuple(place for place in found if _is_good(place))
+
+
+def _is_good(place: Place) -> bool:
+    names = (place.system, place.corpus or "", place.sweep or "", place.key or "")
+    values_fit = isinstance(place.seed, int | None) and isinstance(place.value, int | float | str | None)
+    return values_fit and all(isinstance(name, str) and name == printable(name) for name in names)
+
+
+def system_name(places: Sequence[Place]) -> str | None:
+    """The first system that a run is of, or the point of a sweep: ``sa2sr, lambda 5``; none where it has no place."""
+    of_grid = [place.system for place in places if place.sweep is None]
+    of_sweeps = [f"{place.system}, {place.sweep} {place.value}" for place in places if place.sweep is not None]
+    return next(iter([*of_grid, *of_sweeps]), None)
 
 
 @dataclass(frozen=True)
@@ -102,12 +156,14 @@ class Evaluation:
     scale: Scale
     names: list[str]
     speakers: list[str | None]
+    genders: list[str | None]
     ratings: NDArray[np.float64]  # (N, 3), NaN where unknown
     predictions: NDArray[np.float64]  # (N, 3), NaN if the model predicts no emotions
     references: list[str]  # transcripts, empty where unknown
     hypotheses: list[str] | None  # what the model transcribes; none if it does not
     sentiments: NDArray[np.int64]  # (N,) the teacher's classes, -1 where unknown
     probabilities: NDArray[np.float64] | None  # (N, 3) of negative, neutral, positive; none if the model tells none
+    places: Sequence[Place] = ()  # of the run, if it is of a study
 
     @property
     def has_emotions(self) -> bool:
@@ -142,19 +198,22 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
     if not rows:
         return None
     ratings = _numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
+    places = read_places(path.parent.parent)
     evaluation = Evaluation(
         system=system,
         path=path,
-        test_set=_test_set(metrics, path),
+        test_set=_test_set(metrics, path, places),
         scale=_scale(metrics, ratings),
         names=[row.get("id") or str(index) for index, row in enumerate(rows)],
         speakers=[row.get("speaker") or None for row in rows],
+        genders=[row.get("gender") or None for row in rows],
         ratings=ratings,
         predictions=_numbers(rows, DIMENSIONS),
         references=[row.get("text_truth") or "" for row in rows],
         hypotheses=[row["text"] for row in rows] if "text" in rows[0] else None,
         sentiments=np.array([_CLASSES.get(row.get("sentiment_truth") or "", -1) for row in rows]),
         probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
+        places=places,
     )
     if not (evaluation.has_emotions or evaluation.has_transcripts or evaluation.has_sentiments):
         problems.append(f"{path}: holds nothing that the model says beside what is true")
@@ -288,8 +347,13 @@ def _csv_number(row: Mapping[str, str], column: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _test_set(metrics: Mapping[str, Any], path: Path) -> str:
-    """``ravdess-test`` for ``ravdess/test.jsonl.gz``; the name of the folder where the manifests are not known."""
+def _test_set(metrics: Mapping[str, Any], path: Path, places: Sequence[Place]) -> str:
+    """``ravdess/test`` for ``ravdess/test.jsonl.gz``; the name of the folder where the manifests are not known.
+
+    In a study, the names of its corpus and test set.
+    """
+    if places:
+        return "/".join(name for name in (places[0].corpus, printable(path.name)) if name)
     manifests = metrics.get("manifests")
     named = [Path(m) for m in manifests if isinstance(m, str)] if isinstance(manifests, list) else []
     stems = [f"{m.parent.name}/{m.name.removesuffix('.gz').removesuffix('.jsonl')}".lstrip("/") for m in named]

@@ -1,34 +1,26 @@
 """From run folders and evaluation folders to a report; what is missing or broken is left out and named."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+
+import numpy as np
 
 from sa2sr import __version__
 from sa2sr.config import DIMENSIONS
 from sa2sr.errors import UserError
-from sa2sr.metrics import ccc
+from sa2sr.studies import paper
 from sa2sr.studies.document import Document, Section, number_text, printable
-from sa2sr.studies.emotion_sections import Resample, emotion_section
-from sa2sr.studies.records import (
-    Evaluation,
-    TrainingRun,
-    evaluated_run,
-    file_names,
-    is_evaluation_folder,
-    is_run_folder,
-    read_evaluation,
-    read_training_run,
-    short_names,
-)
+from sa2sr.studies.emotion_sections import emotion_section
+from sa2sr.studies.folders import read_folders
+from sa2sr.studies.records import Evaluation, Place, TrainingRun, file_names
 from sa2sr.studies.rendering import ReportFiles, write_report
 from sa2sr.studies.speech_sections import speech_section
-from sa2sr.studies.training_sections import finetuning_section, pretraining_section, provenance_section
+from sa2sr.studies.sweep_sections import SweepResult, Value, sweep_section
+from sa2sr.studies.systems import Resample, System
+from sa2sr.studies.training_sections import costs_section, finetuning_section, pretraining_section, provenance_section
 
 _STAGES = {"pretraining": "pre-training", "finetuning": "fine-tuning"}
-_DEEPEST = 4  # folders below a given one in which runs are looked for
-_MOST_FOLDERS = 10_000
 
 
 def make_report(
@@ -37,140 +29,176 @@ def make_report(
     *,
     title: str = "Speech emotion recognition",
     baseline: str | None = None,
+    comparisons: Iterable[tuple[str, str]] = (),
+    order: Sequence[str] = (),
     resample: Resample = "auto",
+    with_paper: bool = True,
+    opening: Sequence[Section] = (),
     extra: Sequence[Section] = (),
     closing: Sequence[Section] = (),
 ) -> ReportFiles:
     """Write ``report.md``, ``report.html``, ``tables/`` and ``pictures/`` from what trainings and evaluations left.
+
+    Trainings that differ in their seed alone are one system; see :mod:`sa2sr.studies.systems`.
 
     Args:
         folders: run folders, evaluation folders, or folders with such in them
         out: folder of the report
         title: of the report
         baseline: the system that the others are compared with; by default the first whose encoder was not pre-trained
+        comparisons: further pairs of systems, the first minus the second
+        order: of the systems in tables, after the baseline; others follow in that of their folders
         resample: what the bootstrap draws; by default speakers where there are enough of them
+        with_paper: show what the paper reports of systems of the same name
+        opening: further sections, at the beginning
         extra: further sections, after the results
         closing: further sections, at the end
 
     Raises:
-        UserError: if there is nothing to report, or no system has the name of the baseline
+        UserError: if there is nothing to report, or no system has the name of the baseline or of a comparison
     """
-    return write_report(
-        compose(folders, title=title, baseline=baseline, resample=resample, extra=extra, closing=closing), out
-    )
-
-
-def compose(
-    folders: Sequence[str | Path],
-    *,
-    title: str,
-    baseline: str | None = None,
-    resample: Resample = "auto",
-    extra: Sequence[Section] = (),
-    closing: Sequence[Section] = (),
-) -> Document:
-    """The report of :func:`make_report` as a value."""
     problems: list[str] = []
     runs, evaluations = read_folders(folders, problems)
     if not runs and not evaluations:
         given = ", ".join(str(folder) for folder in folders)
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise UserError(f"{given}: holds no run of 'sa2sr pretrain', 'finetune' or 'evaluate'{reasons}")
-    names = [e.system for e in evaluations] + [run.name for run in runs]
-    if baseline is not None and baseline not in names:
-        raise UserError(f"no system is called '{baseline}'; there are {', '.join(dict.fromkeys(names))}")
-    sections: list[Section] = []
-    emotions = _by_set([e for e in evaluations if e.has_emotions], baseline)
-    speech = _by_set([e for e in evaluations if not e.has_emotions], baseline)
-    groups = [*emotions.values(), *speech.values()]
-    names = [e.system for group in groups for e in group] + [run.name for run in runs]
-    colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    for prefix, (test_set, group) in zip(_prefixes("emotion", emotions), emotions.items(), strict=True):
-        title_here = _title("Emotions", test_set, emotions)
-        sections.append(emotion_section(group, title_here, resample=resample, colours=colours, prefix=prefix))
-    for prefix, (test_set, group) in zip(_prefixes("speech", speech), speech.items(), strict=True):
-        title_here = _title("Transcription and sentiment", test_set, speech)
-        sections.append(speech_section(group, title_here, resample=resample, prefix=prefix))
-    sections += extra
-    for stage, section in (("pretraining", pretraining_section), ("finetuning", finetuning_section)):
-        if own := [run for run in runs if run.stage_name == stage and run.history]:
-            sections.append(section(own, colours))
-    if runs:
-        sections.append(provenance_section(runs))
-    sections += closing
+    results = Results(runs, evaluations, order)
+    pairs = list(comparisons)
+    results.check_names([name for name in (baseline, *(name for pair in pairs for name in pair)) if name is not None])
+    sections = [
+        *opening,
+        *_result_sections(results, baseline, pairs, resample, with_paper),
+        *extra,
+        *_training_sections(results),
+        *closing,
+    ]
     if problems:
         sections.append(Section("Left out", [printable(problem) for problem in problems]))
-    return Document(printable(title), _summary(runs, evaluations), sections)
+    return write_report(Document(printable(title), _summary(results), sections), out)
 
 
-def read_folders(folders: Sequence[str | Path], problems: list[str]) -> tuple[list[TrainingRun], list[Evaluation]]:
-    """The runs and evaluations in folders; what is wrong is added to ``problems``."""
-    found: dict[str, Path] = {}
-    for folder in map(Path, folders):
-        own = list(_search(folder))
-        found |= {os.path.realpath(path): path for path in own}
-        if not own:
-            problems.append(f"{folder}: {'holds no run' if folder.is_dir() else 'there is no such folder'}")
-    training = [path for path in found.values() if not is_evaluation_folder(path)]
-    by_stage: dict[str, list[Path]] = {}
-    for path in training:
-        by_stage.setdefault(read_training_run(path, "").stage_name, []).append(path)
-    runs = []
-    for paths in by_stage.values():
-        runs += [read_training_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
-    for run in runs:
-        problems += run.problems
-    tested = [path for path in found.values() if is_evaluation_folder(path)]
-    systems = _system_names([evaluated_run(path) for path in tested], runs)
-    evaluations: dict[tuple[str, str], Evaluation] = {}
-    for path, system in zip(tested, systems, strict=True):
-        if (evaluation := read_evaluation(path, system, problems)) is None:
-            continue
-        key = (evaluation.test_set, system)
-        if key in evaluations:
-            problems.append(
-                f"{path}: is another evaluation of {system} on the set of {evaluations[key].path}; left out"
+class Results:
+    """Runs and evaluations, by system, test set and sweep."""
+
+    def __init__(
+        self, runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation], order: Sequence[str] = ()
+    ) -> None:
+        ranks = {name: rank for rank, name in enumerate(order)}
+
+        def rank(places: Sequence[Place], name: str) -> int:
+            return min(ranks.get(system, len(ranks)) for system in [name, *(place.system for place in places)])
+
+        self.runs = sorted(runs, key=lambda run: rank(run.places, run.name))
+        self.evaluations = sorted(evaluations, key=lambda evaluation: rank(evaluation.places, evaluation.system))
+        self.emotions = _by_set([e for e in self.evaluations if e.has_emotions])
+        self.speech = _by_set([e for e in self.evaluations if not e.has_emotions])
+        systems = [
+            system.name for groups in (self.emotions, self.speech) for group in groups.values() for system in group
+        ]
+        self.systems = list(dict.fromkeys([*systems, *(run.system for run in self.runs)]))
+        swept = [place.system for e in self.evaluations for place in e.places]
+        self.colours = {name: number for number, name in enumerate(dict.fromkeys([*self.systems, *swept]))}
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise UserError for a name that no system has."""
+        for name in names:
+            if name not in self.systems:
+                raise UserError(f"no system is called '{name}'; there are {', '.join(self.systems)}")
+
+    def ordered(self, systems: Sequence[System], baseline: str | None) -> list[System]:
+        """The baseline first: by default the first system without heads of a pre-training."""
+        first = baseline or next((system.name for system in systems if not system.is_pretrained), None)
+        return sorted(systems, key=lambda system: system.name != first)
+
+    def reported(self) -> dict[str, tuple[float, float, float]]:
+        """What the paper reports of the systems, by their own name or that of their recipe."""
+        names = {system: [system] for system in self.systems}
+        for run in self.runs:
+            if run.stage_name == "finetuning" and run.recipe is not None and run.system in names:
+                names[run.system].append(paper.recipe_name(run.recipe))
+        found = {system: paper.reported_ccc(own) for system, own in names.items()}
+        return {system: figures for system, figures in found.items() if figures is not None}
+
+    def sweeps(self) -> list[SweepResult]:
+        """The sweeps on each test set."""
+        found: dict[tuple[str, str], dict[Value, dict[str, list[tuple[Place, Evaluation]]]]] = {}
+        keys: dict[str, str] = {}
+        for evaluation in self.evaluations:
+            for place in evaluation.places:
+                if place.sweep is None or place.value is None or not evaluation.has_emotions:
+                    continue
+                keys[place.sweep] = place.key or place.sweep
+                values = found.setdefault((place.sweep, evaluation.test_set), {})
+                values.setdefault(place.value, {}).setdefault(place.system, []).append((place, evaluation))
+        return [
+            SweepResult(name, keys[name], test_set, {v: _systems(values[v]) for v in sorted(values, key=_in_order)})
+            for (name, test_set), values in found.items()
+        ]
+
+
+def _result_sections(
+    results: Results,
+    baseline: str | None,
+    comparisons: Sequence[tuple[str, str]],
+    resample: Resample,
+    with_paper: bool,
+) -> list[Section]:
+    sections = []
+    reported = results.reported() if with_paper else {}
+    for prefix, (test_set, group) in zip(_prefixes("emotion", results.emotions), results.emotions.items(), strict=True):
+        sections.append(
+            emotion_section(
+                results.ordered(group, baseline),
+                _title("Emotions", test_set, results.emotions),
+                resample=resample,
+                colours=results.colours,
+                comparisons=comparisons,
+                reported={system.name: reported[system.name] for system in group if system.name in reported},
+                prefix=prefix,
             )
-        else:
-            evaluations[key] = evaluation
-    return runs, list(evaluations.values())
+        )
+    sweeps = results.sweeps()
+    for prefix, sweep in zip(file_names([f"sweep-{s.name}-{s.test_set}" for s in sweeps]), sweeps, strict=True):
+        sections.append(sweep_section(sweep, colours=results.colours, prefix=prefix, resample=resample))
+    for prefix, (test_set, group) in zip(_prefixes("speech", results.speech), results.speech.items(), strict=True):
+        title = _title("Transcription and sentiment", test_set, results.speech)
+        sections.append(speech_section(results.ordered(group, baseline), title, resample=resample, prefix=prefix))
+    return sections
 
 
-def _system_names(models: Sequence[Path], runs: Sequence[TrainingRun]) -> list[str]:
-    """What each evaluated model is called: as its run is, if that is in the report."""
-    known = {os.path.realpath(run.path): run.name for run in runs}
-    different = list(dict.fromkeys(models))
-    names = dict(zip(different, short_names(different), strict=True))
-    return [known.get(os.path.realpath(model), names[model]) for model in models]
+def _training_sections(results: Results) -> list[Section]:
+    sections = []
+    for stage, section in (("pretraining", pretraining_section), ("finetuning", finetuning_section)):
+        if own := [run for run in results.runs if run.stage_name == stage and run.history]:
+            sections.append(section(own, results.colours))
+    if any(run.history for run in results.runs):
+        sections.append(costs_section(results.runs))
+    if results.runs:
+        sections.append(provenance_section(results.runs))
+    return sections
 
 
-def _search(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """The run and evaluation folders at or below a folder; links to folders are not followed below it."""
-    if is_evaluation_folder(folder) or is_run_folder(folder):
-        yield folder
-    if depth < _DEEPEST:
-        for child in _children(folder):
-            yield from _search(child, depth + 1)
-
-
-def _children(folder: Path) -> Iterable[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError:
-        return []
-    return [folder / name for name in names[:_MOST_FOLDERS] if not name.startswith(".")]
-
-
-def _by_set(evaluations: Sequence[Evaluation], baseline: str | None) -> dict[str, list[Evaluation]]:
-    """The evaluations on each set, the baseline first: by default the first system without heads of a pre-training."""
-    groups: dict[str, list[Evaluation]] = {}
+def _by_set(evaluations: Sequence[Evaluation]) -> dict[str, list[System]]:
+    """The systems on each set, without what is only of a sweep."""
+    groups: dict[str, dict[str, list[tuple[Place, Evaluation]]]] = {}
     for evaluation in evaluations:
-        groups.setdefault(evaluation.test_set, []).append(evaluation)
-    for group in groups.values():
-        first = baseline or next((e.system for e in group if not e.is_pretrained), None)
-        group.sort(key=lambda e: e.system != first)
-    return groups
+        for place in evaluation.places:
+            if place.sweep is None:
+                groups.setdefault(evaluation.test_set, {}).setdefault(place.system, []).append((place, evaluation))
+    return {test_set: _systems(group) for test_set, group in groups.items()}
+
+
+def _systems(found: Mapping[str, Sequence[tuple[Place, Evaluation]]]) -> list[System]:
+    systems = []
+    for name, places in found.items():
+        by_seed = sorted(places, key=lambda each: -1 if each[0].seed is None else each[0].seed)
+        systems.append(System(name, [e for _, e in by_seed], [place.seed for place, _ in by_seed]))
+    return systems
+
+
+def _in_order(value: Value) -> tuple[bool, float, str]:
+    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 
 def _prefixes(kind: str, groups: Mapping[str, object]) -> list[str]:
@@ -182,15 +210,15 @@ def _title(kind: str, test_set: str, groups: Mapping[str, object]) -> str:
     return f"{kind}: {test_set}" if len(groups) > 1 else kind
 
 
-def _summary(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> str:
+def _summary(results: Results) -> str:
     parts = []
-    for test_set in dict.fromkeys(e.test_set for e in evaluations):
-        means = {e.system: mean for e in evaluations if e.test_set == test_set and (mean := _mean_ccc(e)) is not None}
+    for test_set, systems in results.emotions.items():
+        means = {system.name: mean for system in systems if (mean := _mean_ccc(system)) is not None}
         if means:
-            best = max(means, key=lambda system: means[system])
-            systems = f"{len(means)} systems" if len(means) > 1 else "One system"
-            parts.append(f"{systems} on {test_set}: the highest mean CCC is {number_text(means[best], 3)}, of {best}.")
-    stages = [run.stage_name for run in runs]
+            best = max(means, key=lambda name: means[name])
+            counted = f"{len(means)} systems" if len(means) > 1 else "One system"
+            parts.append(f"{counted} on {test_set}: the highest mean CCC is {number_text(means[best], 3)}, of {best}.")
+    stages = [run.stage_name for run in results.runs]
     counts = [f"{stages.count(stage)} of {name}" for stage, name in _STAGES.items() if stage in stages]
     if counts:
         parts.append(f"Trainings: {', '.join(counts)}.")
@@ -198,10 +226,6 @@ def _summary(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> 
     return " ".join(parts)
 
 
-def _mean_ccc(evaluation: Evaluation) -> float | None:
-    values = [
-        ccc(evaluation.predictions[rows, index], evaluation.ratings[rows, index])
-        for index in range(len(DIMENSIONS))
-        if len(rows := evaluation.rated(index)) > 1
-    ]
+def _mean_ccc(system: System) -> float | None:
+    values = [float(np.mean(own)) for index in range(len(DIMENSIONS)) if (own := system.by_seed(index))]
     return sum(values) / len(values) if values else None

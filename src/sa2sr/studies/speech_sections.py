@@ -6,8 +6,8 @@ import numpy as np
 
 from sa2sr.metrics import Estimate, MetricName, bootstrap, edits
 from sa2sr.studies.document import Cell, Column, Section, Table
-from sa2sr.studies.emotion_sections import RESAMPLES, Resample, drawn_speakers, drawn_things
 from sa2sr.studies.records import Evaluation
+from sa2sr.studies.systems import RESAMPLES, Resample, System, drawn_speakers, drawn_things
 
 _COLUMNS = (
     Column("cer", "CER", best="lowest"),
@@ -19,25 +19,29 @@ _COLUMNS = (
 
 
 def speech_section(
-    evaluations: Sequence[Evaluation], title: str, *, resample: Resample = "auto", prefix: str = "speech"
+    systems: Sequence[System], title: str, *, resample: Resample = "auto", prefix: str = "speech"
 ) -> Section:
-    """Evaluations of several pre-trained models on one set.
+    """Evaluations of several pre-trained models on one set, a row each seed.
 
     Args:
-        evaluations: one a system
+        systems: their models
         title: of the section
         resample: what the bootstrap draws
         prefix: of the name of the table
     """
+    several = any(len(system.evaluations) > 1 for system in systems)
     rows: list[list[Cell]] = []
-    for evaluation in evaluations:
-        found = speech_scores(evaluation, resample=resample)
-        rows.append([evaluation.system, *(found.get(column.key) for column in _COLUMNS), len(evaluation.names)])
-    columns = [Column("system", "system"), *_COLUMNS, Column("utterances", "utterances")]
+    for system in systems:
+        for seed, evaluation in zip(system.seeds, system.evaluations, strict=True):
+            found = speech_scores(evaluation, resample=resample)
+            scores = [found.get(column.key) for column in _COLUMNS]
+            shown = str(seed) if several and seed is not None else None
+            rows.append([system.name, shown, *scores, len(evaluation.names)])
+    columns = [Column("system", "system"), Column("seed", "seed"), *_COLUMNS, Column("utterances", "utterances")]
     kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
     caption = (
         "Characters and words wrong by those of the references; sentiment against the teacher's class, one against the "
-        f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(evaluations, resample)}."
+        f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(systems, resample)}."
     )
     table = Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
     return Section(title, [table])
@@ -48,14 +52,14 @@ def speech_scores(evaluation: Evaluation, *, resample: Resample = "auto") -> dic
     found: dict[str, Estimate] = {}
     if evaluation.has_transcripts and evaluation.hypotheses is not None:
         rows = [row for row, reference in enumerate(evaluation.references) if reference]
-        speakers = drawn_speakers(evaluation, rows, resample)
+        speakers = drawn_speakers([evaluation.speakers[row] for row in rows], resample)
         said, true = [evaluation.hypotheses[row] for row in rows], [evaluation.references[row] for row in rows]
         for name, unit in (("cer", "character"), ("wer", "word")):
             counts = edits(said, true, unit=unit)  # type: ignore[arg-type]
             found[name] = bootstrap(*counts, metric="ratio", speakers=speakers, resamples=RESAMPLES)
     if evaluation.has_sentiments and evaluation.probabilities is not None:
         rows = [int(row) for row in np.flatnonzero(evaluation.sentiments >= 0)]
-        speakers = drawn_speakers(evaluation, rows, resample)
+        speakers = drawn_speakers([evaluation.speakers[row] for row in rows], resample)
         scores, classes = evaluation.probabilities[rows], evaluation.sentiments[rows]
         found["auc"] = bootstrap(scores, classes, metric="auc", speakers=speakers, resamples=RESAMPLES)
         best = scores.argmax(axis=1)

@@ -72,7 +72,14 @@ def write_study_report(study: Study, out: Path) -> ReportFiles | None:
     from sa2sr.studies.report import make_report
 
     folders = [folder for name in ("finetuned", "pretrained") if (folder := out / name).is_dir()]
-    return make_report(folders, out / "report", title=study.title)
+    return make_report(
+        folders,
+        out / "report",
+        title=study.title,
+        baseline=study.baseline or next(iter(study.systems)),
+        comparisons=study.comparisons.items(),
+        order=list(study.systems),
+    )
 
 
 def _run(plan: Plan, out: Path, jobs: int) -> dict[str, str]:

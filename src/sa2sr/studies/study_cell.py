@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 from sa2sr.cuts import read_cuts, write_cuts
 from sa2sr.errors import UserError
 from sa2sr.files import write_json, write_text
-from sa2sr.studies.study_plan import Cell, Place, digest_of_tests
+from sa2sr.studies.records import CELL_FILE, Place
+from sa2sr.studies.study_plan import Cell, digest_of_tests
 
-CELL_FILE = "cell.json"
 FAILURE_FILE = "failure.txt"
 LOG_FILE = "log.txt"
 _DONE_FILE = "done.json"

@@ -7,14 +7,14 @@ the fine-tuning, the seed and the manifests. A fine-tuning names the cell, or th
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sa2sr.config import Recipe, Stage, load_recipe
 from sa2sr.errors import CorpusError, UserError
 from sa2sr.network.folder import WEIGHTS_FILE, find_model
-from sa2sr.studies.records import file_names
+from sa2sr.studies.records import Place, file_names
 from sa2sr.studies.study_settings import FinetuningSets, PretrainingSets, Study, Sweep, System
 
 StageName: TypeAlias = Literal["pretraining", "finetuning"]
@@ -46,18 +46,6 @@ class Cell:
     def digest(self) -> str:
         """Of all that the training depends on."""
         return _digest(dict(self.depends))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a cell stands in the tables: its system, or the point of a sweep."""
-
-    system: str
-    seed: int
-    corpus: str | None = None  # of the fine-tuning
-    sweep: str | None = None
-    key: str | None = None
-    value: Value | None = None
 
 
 @dataclass
@@ -119,7 +107,7 @@ class _Planner:
         if place.system in self.result.problems:
             return
         try:
-            recipe = self._recipe(self.study.systems[place.system], place.seed, changes)
+            recipe = self._recipe(self.study.systems[place.system], place.seed or 0, changes)
             encoder = self._pretraining(label, place, recipe)
         except UserError as error:
             # Without a sweep it is the system that is wrong, whatever its seed.
@@ -127,7 +115,7 @@ class _Planner:
             return
         for corpus, sets in self.study.finetuning.items():
             try:
-                self._finetuning(label, _at(place, corpus), recipe, encoder, sets, share)
+                self._finetuning(label, replace(place, corpus=corpus), recipe, encoder, sets, share)
             except UserError as error:
                 self.result.problems[f"{corpus}/{label}"] = str(error)
 
@@ -252,10 +240,6 @@ def _seed_by_seed(seeds: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int
     """All systems with their first seed, then all with their second, so that an early end leaves whole tables."""
     for number in range(max(map(len, seeds.values()))):
         yield from ((system, own[number]) for system, own in seeds.items() if number < len(own))
-
-
-def _at(place: Place, corpus: str) -> Place:
-    return Place(place.system, place.seed, corpus, place.sweep, place.key, place.value)
 
 
 def _label(place: Place) -> str:

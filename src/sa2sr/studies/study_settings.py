@@ -76,6 +76,7 @@ class Study(Settings):
 
     title: str = Field(default="Speech emotion recognition", max_length=300)
     baseline: Name | None = None  # the system that the others are compared with; by default the first
+    comparisons: dict[Name, Name] = Field(default={})  # further pairs: the first minus the second
     seeds: Seeds = (0,)
     changes: tuple[str, ...] = ()  # for every system; those of pretraining.* for systems that have a pre-training
     features: Path | None = None  # the store of frames, which studies may share; by default OUT/features
@@ -87,6 +88,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _names_are_known(self) -> "Study":
         named = {"baseline": [self.baseline] if self.baseline else []}
+        named["comparisons"] = [name for pair in self.comparisons.items() for name in pair]
         named |= {f"sweeps.{name}.systems": list(sweep.systems) for name, sweep in self.sweeps.items()}
         for key, systems in named.items():
             for system in systems:

@@ -1,6 +1,11 @@
 """What trainings say in a report: how far they came, at what price, along which curves, and from which commands."""
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from sa2sr.config import DIMENSIONS, to_yaml
 from sa2sr.studies.document import Block, Cell, Code, Column, Picture, Pictures, Section, Table, number_text, printable
@@ -19,12 +24,13 @@ _RATING_SCORES = (
     Column("mean_ccc", "mean CCC", best="highest"),
 )
 _COSTS = (
-    Column("best_epoch", "best epoch"),
-    Column("epochs", "epochs"),
+    Column("best_epoch", "best epoch", digits=1),
+    Column("epochs", "epochs", digits=1),
     Column("hours_heard", "hours heard", digits=1),
     Column("minutes", "minutes", digits=1),
     Column("times_real_time", "speed, x real time", digits=0),
 )
+_STAGES = {"pretraining": "pre-training", "finetuning": "fine-tuning"}
 _AXES = {"cer": "CER", "wer": "WER", "auc": "AUC", "mean_ccc": "mean CCC"} | {
     f"{dimension}_ccc": f"{dimension}, CCC" for dimension in DIMENSIONS
 }
@@ -32,10 +38,12 @@ _AXES = {"cer": "CER", "wer": "WER", "auc": "AUC", "mean_ccc": "mean CCC"} | {
 
 def pretraining_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) -> Section:
     """Pre-training: recognition and sentiment on the development set, costs, curves."""
-    table = _without_empty_columns(
+    table = _table_of_runs(
         "pretraining",
-        [Column("run", "run"), Column("objectives", "objectives"), *_SCORES, *_COSTS],
-        [[run.name, _objectives(run), *_dev_scores(run, _SCORES), *_costs(run)] for run in runs],
+        runs,
+        Column("objectives", "objectives"),
+        _objectives,
+        _SCORES,
         "Best epochs, on the development set: characters and words wrong (CER, WER), and how well negative, neutral "
         "and positive are told apart (area under the ROC curve, one against the rest; recall). "
         "Hours heard count every repetition; the speed includes evaluation.",
@@ -45,13 +53,57 @@ def pretraining_section(runs: Sequence[TrainingRun], colours: Mapping[str, int])
 
 def finetuning_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) -> Section:
     """Fine-tuning: concordance on the development set, costs, curves."""
-    table = _without_empty_columns(
+    table = _table_of_runs(
         "finetuning",
-        [Column("run", "run"), Column("encoder", "encoder"), *_RATING_SCORES, *_COSTS],
-        [[run.name, _encoder(run), *_dev_scores(run, _RATING_SCORES), *_costs(run)] for run in runs],
+        runs,
+        Column("encoder", "encoder"),
+        _encoder,
+        _RATING_SCORES,
         "Best epochs, on the development set, which chose them: so these numbers flatter.",
     )
     return Section("Fine-tuning", [table, _curves(runs, "finetuning", [c.key for c in _RATING_SCORES], colours)])
+
+
+def costs_section(runs: Sequence[TrainingRun]) -> Section:
+    """What each system costs: parameters, and the minutes of its trainings, means over the seeds."""
+    by_path = {os.path.realpath(run.path): run for run in runs}
+    columns = [
+        Column("system", "system"),
+        Column("parameters", "parameters"),
+        Column("pretraining_minutes", "pre-training, minutes", digits=1),
+        Column("finetuning_minutes", "fine-tuning, minutes", digits=1),
+    ]
+    tuned = [run for run in runs if run.stage_name == "finetuning" and run.is_of_grid]
+    encoders = {run.path: by_path.get(os.path.realpath(str(run.environment.get("--encoder")))) for run in tuned}
+    used = {encoder.path for encoder in encoders.values() if encoder is not None}
+    alone = [run for run in runs if run.stage_name == "pretraining" and run.is_of_grid and run.path not in used]
+    rows: list[list[Cell]] = []
+    for name, own in _by_system([*tuned, *alone]).items():
+        pretrained = [encoders.get(run.path, run) for run in own]
+        rows.append(
+            [
+                name,
+                parameters(own[0].path / "model"),
+                _mean([_minutes(run) for run in pretrained if run is not None]),
+                _mean([_minutes(run) for run in own if run.stage_name == "finetuning"]),
+            ]
+        )
+    caption = (
+        "Parameters of the encoder and of the emotion regressor; heads of the pre-training do not count. Systems that "
+        "share a pre-training each name its time. How many trainings ran beside each other is not known here."
+    )
+    return Section("Costs", [_without_empty_columns("costs", columns, rows, caption)])
+
+
+def parameters(model: Path) -> int | None:
+    """Weights of a model's encoder and emotion regressor, or of its encoder alone; none if it cannot be read."""
+    try:
+        with safe_open(model / "model.safetensors", "numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    counted = ("encoder.", "objectives.emotion.")
+    return sum(int(math.prod(shape)) for name, shape in shapes.items() if name.startswith(counted))
 
 
 def provenance_section(runs: Sequence[TrainingRun]) -> Section:
@@ -66,24 +118,75 @@ def provenance_section(runs: Sequence[TrainingRun]) -> Section:
         owners.setdefault(tuple(_fact(run, fact) for fact in facts), []).append(_full_name(run))
     rows = [[", ".join(names), *values] for values, names in owners.items()]
     blocks.append(_without_empty_columns("environment", [Column(f, f) for f in ("runs", *facts)], rows))
-    blocks += [
-        Code(to_yaml(run.recipe), title=f"Recipe of {_full_name(run)}") for run in runs if run.recipe is not None
-    ]
+    for (stage, name), own in _by_stage_and_system(runs).items():
+        if (recipe := own[0].recipe) is not None:
+            blocks.append(Code(to_yaml(recipe), title=f"Recipe of {name} ({_STAGES[stage]})"))
     return Section("Where this comes from", blocks)
 
 
 def _full_name(run: TrainingRun) -> str:
-    return f"{run.name} ({'pre-training' if run.stage_name == 'pretraining' else 'fine-tuning'})"
+    return f"{run.name} ({_STAGES[run.stage_name]})"
+
+
+def _table_of_runs(
+    name: str,
+    runs: Sequence[TrainingRun],
+    kind: Column,
+    kind_of: Callable[[TrainingRun], str | None],
+    scores: Sequence[Column],
+    caption: str,
+) -> Table:
+    """A row a system, with means over its seeds."""
+    several = any(len(own) > 1 for own in _by_system(runs).values())
+    rows: list[list[Cell]] = []
+    for system, own in _by_system(runs).items():
+        cells = [[*_dev_scores(run, scores), *_costs(run)] for run in own]
+        means = [_mean(column) for column in zip(*cells, strict=True)]
+        rows.append([system, len(own) if several else None, kind_of(own[0]), *means])
+    columns = [Column("run", "run"), Column("seeds", "seeds"), kind, *scores, *_COSTS]
+    return _without_empty_columns(name, columns, rows, caption + (" Means over the seeds." if several else ""))
+
+
+def _by_system(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
+    """Runs of one stage by their system, and by their corpus where there are several."""
+    corpora = {run.corpus for run in runs} - {None}
+    groups: dict[str, list[TrainingRun]] = {}
+    for run in runs:
+        name = f"{run.system} ({run.corpus})" if len(corpora) > 1 and run.corpus else run.system
+        groups.setdefault(name, []).append(run)
+    return groups
+
+
+def _by_stage_and_system(runs: Sequence[TrainingRun]) -> dict[tuple[str, str], list[TrainingRun]]:
+    stages = dict.fromkeys(run.stage_name for run in runs)
+    return {
+        (stage, name): own
+        for stage in stages
+        for name, own in _by_system([run for run in runs if run.stage_name == stage]).items()
+    }
+
+
+def _mean(cells: Sequence[Cell]) -> Cell:
+    """Of what is known; one cell stays as it is."""
+    known = [cell for cell in cells if isinstance(cell, int | float)]
+    return sum(known) / len(known) if len(known) > 1 else next(iter(known), None)
+
+
+def _minutes(run: TrainingRun) -> float | None:
+    seconds = number(run.history[-1], "seconds") if run.history else None
+    return seconds / 60 if seconds is not None else None
 
 
 def _curves(runs: Sequence[TrainingRun], stage: str, scores: Sequence[str], colours: Mapping[str, int]) -> Pictures:
-    """One picture a loss (training and development), one a score, and one of the criterion."""
+    """One picture a loss (training and development), one a score, and one of the criterion; sweeps are left out."""
     pictures = []
+    runs = [run for run in runs if run.is_of_grid]
     losses = list(dict.fromkeys(name for run in runs for name in run.losses()))
+    named = {own[0].path: name for name, own in _by_system(runs).items()}  # one of its seeds names a system
 
     def line(run: TrainingRun, *keys: str, dashed: bool = False) -> Curve:
-        label = "" if dashed else run.name
-        return Curve(label, *run.curve(*keys), series=colours.get(run.name, 0), dashed=dashed)
+        label = "" if dashed else named.get(run.path, "")
+        return Curve(label, *run.curve(*keys), series=colours.get(run.system, 0), dashed=dashed)
 
     for key in losses:
         lines = [line(run, part, key, dashed=part == "train") for run in runs for part in ("train", "dev")]
@@ -91,7 +194,8 @@ def _curves(runs: Sequence[TrainingRun], stage: str, scores: Sequence[str], colo
     for key in scores:
         pictures += _picture(f"{stage}-{key}", _AXES[key], [line(run, "dev", key) for run in runs])
     pictures += _picture(f"{stage}-criterion", "criterion (lower is better)", [line(run, "criterion") for run in runs])
-    return Pictures(pictures, "By epoch: development whole, training dashed." if losses else "By epoch.")
+    of_seeds = " A line a seed." if len(named) < len(runs) else ""
+    return Pictures(pictures, ("By epoch: development whole, training dashed." if losses else "By epoch.") + of_seeds)
 
 
 def _picture(name: str, title: str, lines: Sequence[Curve]) -> list[Picture]:
@@ -106,9 +210,8 @@ def _dev_scores(run: TrainingRun, columns: Sequence[Column]) -> list[Cell]:
 def _costs(run: TrainingRun) -> list[Cell]:
     best = next((n for n, line in enumerate(run.history, start=1) if line is run.best), None)
     hours = run.total("speech_hours")
-    seconds = number(run.history[-1], "seconds") if run.history else None
-    speed = hours * 3600 / seconds if hours and seconds else None
-    return [best, len(run.history), hours, seconds / 60 if seconds is not None else None, speed]
+    minutes = _minutes(run)
+    return [best, len(run.history), hours, minutes, hours * 60 / minutes if hours and minutes else None]
 
 
 def _objectives(run: TrainingRun) -> str | None:

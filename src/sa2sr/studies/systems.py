@@ -1,0 +1,174 @@
+"""Systems: the trainings of one recipe with several seeds, and what they say together of one test set.
+
+A run folder of a study says in ``cell.json`` which system it is of. Of others the name decides: ``asr-seed0`` and
+``asr-seed1``, or ``seed0/asr`` and ``seed1/asr``, are two seeds of the system ``asr``.
+
+Several seeds are pooled like this. The value is the mean of the seeds' metrics. Its bootstrap draws utterances (or
+speakers), the same for all seeds and systems, and, apart from that, seeds with replacement: the interval is about new
+utterances **and** new trainings. Since n seeds drawn with replacement vary by (n - 1) / n too little, their deviations
+from the mean are widened by sqrt(n / (n - 1)). A difference of two systems draws the same utterances for both
+(paired), and seeds for each by itself, since the same seed does not make two different trainings alike. With one
+seed, nothing is known of how trainings vary, and the interval is about utterances alone.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2sr.config import DIMENSIONS, Scale
+from sa2sr.metrics import Difference, Estimate, ccc, difference, estimate, resampled
+from sa2sr.studies.records import Evaluation
+from sa2sr.training.measures import FEWEST_SPEAKERS
+
+RESAMPLES = 1000
+Resample: TypeAlias = Literal["auto", "speakers", "utterances"]
+
+_SEED = re.compile(r"(?:^|(?<=[-_. /]))seed[-_=]?(\d{1,10})(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """The name of a run without its seed, and the seed: ``asr-seed1`` is 1 of ``asr``."""
+    found = _SEED.search(name)
+    if found is None:
+        return name, None
+    rest = f"{name[: found.start()].rstrip('-_. ')}{name[found.end() :].lstrip('-_. ')}".strip("/").replace("//", "/")
+    return (rest, int(found[1])) if rest else (name, None)
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the tables of one test set: an evaluation for every seed, of the utterances that all predicted."""
+
+    name: str
+    evaluations: Sequence[Evaluation]
+    seeds: Sequence[int | None] = (None,)
+
+    @cached_property
+    def _rows(self) -> list[list[int]]:
+        """The rows of the common utterances in every evaluation, in the order of the first."""
+        if len(self.evaluations) == 1:
+            return [list(range(len(self.evaluations[0].names)))]
+        positions = [{name: row for row, name in enumerate(e.names)} for e in self.evaluations]
+        common = [name for name in positions[0] if all(name in other for other in positions[1:])]
+        return [[position[name] for name in common] for position in positions]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the common utterances, N."""
+        return [self.evaluations[0].names[row] for row in self._rows[0]]
+
+    @cached_property
+    def speakers(self) -> list[str | None]:
+        """Of the utterances."""
+        return [self.evaluations[0].speakers[row] for row in self._rows[0]]
+
+    @cached_property
+    def genders(self) -> list[str | None]:
+        """Of the utterances."""
+        return [self.evaluations[0].genders[row] for row in self._rows[0]]
+
+    @cached_property
+    def ratings(self) -> NDArray[np.float64]:
+        """(N, 3), NaN where unknown."""
+        return self.evaluations[0].ratings[self._rows[0]]
+
+    @cached_property
+    def predictions(self) -> NDArray[np.float64]:
+        """(S, N, 3) of every seed, NaN where there is none."""
+        return np.stack([e.predictions[rows] for e, rows in zip(self.evaluations, self._rows, strict=True)])
+
+    @property
+    def scale(self) -> Scale:
+        """Of ratings and predictions."""
+        return self.evaluations[0].scale
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether heads of a pre-training came along with the encoder."""
+        return self.evaluations[0].is_pretrained
+
+    def rated(self, dimension: int) -> list[int]:
+        """The rows with a rating, and a prediction of every seed, of a dimension."""
+        known = np.isfinite(self.ratings[:, dimension]) & np.isfinite(self.predictions[:, :, dimension]).all(axis=0)
+        return [int(row) for row in np.flatnonzero(known)]
+
+    def by_seed(self, dimension: int) -> list[float]:
+        """The CCC of every seed; empty where there is nothing to compute."""
+        rows = self.rated(dimension)
+        rated = self.ratings[rows, dimension]
+        return [ccc(of_seed[rows, dimension], rated) for of_seed in self.predictions] if len(rows) > 1 else []
+
+
+def concordances(system: System, *, resample: Resample = "auto") -> dict[str, Estimate]:
+    """CCC of each rated dimension, mean over the seeds, with its 95 % bootstrap interval."""
+    found = {}
+    for index, dimension in enumerate(DIMENSIONS):
+        if values := system.by_seed(index):
+            rows = system.rated(index)
+            speakers = drawn_speakers([system.speakers[row] for row in rows], resample)
+            drawn = _drawn(system, index, rows, system.ratings[rows, index], speakers)
+            found[dimension] = estimate(float(np.mean(values)), _over_seeds(drawn, draw=0))
+    return found
+
+
+def differences(system: System, reference: System, *, resample: Resample = "auto") -> dict[str, Difference]:
+    """CCC of each dimension minus that of a reference, on the utterances that both predicted."""
+    position = {name: row for row, name in enumerate(reference.names)}
+    found = {}
+    for index, dimension in enumerate(DIMENSIONS):
+        rated = {*reference.rated(index)}
+        pairs = [(row, position.get(system.names[row], -1)) for row in system.rated(index)]
+        own, other = [a for a, b in pairs if b in rated], [b for _, b in pairs if b in rated]
+        if len(own) < 2:
+            continue
+        truth = reference.ratings[other, index]
+        speakers = drawn_speakers([reference.speakers[row] for row in other], resample)
+        means, drawn = [], []
+        for draw, (each, rows) in enumerate(((system, own), (reference, other))):
+            means.append(np.mean([ccc(of_seed, truth) for of_seed in each.predictions[:, rows, index]]))
+            drawn.append(_over_seeds(_drawn(each, index, rows, truth, speakers), draw))
+        found[dimension] = difference(float(means[0] - means[1]), drawn[0] - drawn[1])
+    return found
+
+
+def drawn_speakers(speakers: Sequence[str | None], resample: Resample) -> Sequence[str | None] | None:
+    """The speakers of utterances, if the bootstrap draws them."""
+    enough = len({*speakers} - {None}) >= FEWEST_SPEAKERS
+    return speakers if resample == "speakers" or (resample == "auto" and enough) else None
+
+
+def drawn_things(systems: Sequence[System], resample: Resample) -> str:
+    """What the bootstrap draws, in words."""
+    evaluations = [evaluation for system in systems for evaluation in system.evaluations]
+    by_utterance = any(drawn_speakers(evaluation.speakers, resample) is None for evaluation in evaluations)
+    return "utterances" if by_utterance else "speakers"
+
+
+def _drawn(
+    system: System,
+    dimension: int,
+    rows: Sequence[int],
+    truth: NDArray[np.float64],
+    speakers: Sequence[str | None] | None,
+) -> NDArray[np.float64]:
+    """The CCC of every seed in every resample of utterances, shape (S, R)."""
+    predictions = system.predictions[:, rows, dimension]
+    return np.stack([resampled(each, truth, speakers=speakers, resamples=RESAMPLES) for each in predictions])
+
+
+def _over_seeds(values: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
+    """Means over seeds drawn with replacement, shape (R,), of values of shape (S, R); see the top of this module."""
+    seeds, resamples = values.shape
+    mean: NDArray[np.float64] = values.mean(axis=0)
+    if seeds == 1:
+        return mean
+    generator = np.random.default_rng([1, draw])
+    counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T
+    deviation: NDArray[np.float64] = (counts * values).mean(axis=0) - mean
+    return mean + math.sqrt(seeds / (seeds - 1)) * deviation
