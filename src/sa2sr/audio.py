@@ -1,19 +1,23 @@
 """Audio files become mono waveforms at one sampling rate: the only place where audio is decoded.
 
-Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more), resampling soxr's.
+Decoding is libsndfile's (wav, flac, mp3, ogg, opus, aiff, au and more) or, of containers such as m4a, mp4, webm and
+aac, PyAV's; resampling is soxr's.
 """
 
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from sa2sr.containers import Container, demuxer_of
 from sa2sr.errors import AudioError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".aiff", ".aif", ".au", ".w64")
@@ -73,14 +77,9 @@ def read(
     Raises:
         AudioError: if nothing can be decoded there
     """
-    if not math.isfinite(offset) or not (duration is None or 0 < duration < math.inf):
-        raise AudioError(path, f"cannot be read from {offset:g} s for {duration} s")
     with _open(path) as file:
         info = _checked_info(path, file)
-        start = round(offset * info.sampling_rate)
-        count = None if duration is None else max(1, round(duration * info.sampling_rate))
-        if not 0 <= start < info.samples:
-            raise AudioError(path, f"begins at {offset:g} s, but the file has {info.seconds:g} s")
+        start, count = _span(path, info, offset, duration)
         if channels is not None and (not channels or min(channels) < 0 or max(channels) >= info.channels):
             raise AudioError(path, f"has {info.channels} channel(s), so channels {list(channels)} do not exist")
         kept = slice(None) if channels is None else list(channels)
@@ -89,8 +88,10 @@ def read(
     return resample(waveform, info.sampling_rate, sampling_rate)
 
 
-def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator[NDArray[np.float32]]:
-    """Decode a file in consecutive parts which, joined, are what :func:`read` gives.
+def read_parts(
+    path: str | Path, sampling_rate: int, longest: float, *, offset: float = 0.0, duration: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Decode a file, or a part of it, in consecutive parts which, joined, are what :func:`read` gives.
 
     Memory is bounded by a part, and nothing is decoded twice.
 
@@ -99,16 +100,19 @@ def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator
         sampling_rate: of the parts, in Hz
         longest: duration of a part at most, in seconds (and half a second, where a header promises too little). The
             parts of a longer file have equal durations
+        offset: where to begin, in seconds
+        duration: how much to read, in seconds; to the end by default
 
     Raises:
         AudioError: if the file cannot be decoded, possibly after some parts
     """
-    info = probe(path)
-    count = math.ceil(info.seconds / longest)
-    size = math.ceil((longest if count == 1 else info.seconds / count) * sampling_rate)
+    seconds = max(probe(path).seconds - offset, 1e-6)
+    seconds = seconds if duration is None else min(seconds, duration)
+    count = math.ceil(seconds / longest)
+    size = math.ceil((longest if count == 1 else seconds / count) * sampling_rate)
     slack = sampling_rate // 2
     waiting = np.zeros(0, np.float32)
-    for waveform in read_blocks(path, sampling_rate):
+    for waveform in read_blocks(path, sampling_rate, offset=offset, duration=duration):
         waiting = np.concatenate([waiting, waveform])
         while len(waiting) > size + slack:
             yield waiting[:size]
@@ -117,16 +121,25 @@ def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator
         yield waiting
 
 
-def read_blocks(path: str | Path, sampling_rate: int) -> Iterator[NDArray[np.float32]]:
+def read_blocks(
+    path: str | Path, sampling_rate: int, *, offset: float = 0.0, duration: float | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Decode a file in consecutive blocks of some seconds at most which, joined, are what :func:`read` gives.
+
+    Args:
+        path: the audio file
+        sampling_rate: of the blocks, in Hz
+        offset: where to begin, in seconds
+        duration: how much to read, in seconds; to the end by default
 
     Raises:
         AudioError: if the file cannot be decoded, possibly after some blocks
     """
     with _open(path) as file:
         info = _checked_info(path, file)
+        start, count = _span(path, info, offset, duration)
         resampler = Resampler(info.sampling_rate, sampling_rate)
-        for block in _blocks(path, file, info, 0, None):
+        for block in _blocks(path, file, info, start, count):
             yield resampler.push(to_mono(block))
         yield resampler.flush()
 
@@ -193,8 +206,64 @@ def change_speed(waveform: NDArray[np.float32], factor: float) -> NDArray[np.flo
     return resample(waveform, 16_000 * factor, 16_000)
 
 
-def _open(path: str | Path) -> soundfile.SoundFile:
+class _Decoder(Protocol):
+    """An open file."""
+
+    sampling_rate: int  # Hz
+    samples: int  # per channel, as the file says
+    channels: int
+
+    def blocks(self, start: int, count: int | None) -> Iterator[NDArray[np.float32]]:
+        """Decode ``count`` samples from ``start``, a block (samples, channels) at a time."""
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[_Decoder]:
+    """The decoder of a file, which is chosen by its first bytes."""
     path = Path(path)
+    beginning = _beginning(path)
+    demuxer = demuxer_of(beginning)
+    if demuxer is not None:
+        with Container(path, demuxer) as container:
+            yield container
+        return
+    try:
+        file = soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # raw formats need parameters that a file does not carry, hence TypeError
+        raise AudioError(path, f"is not audio that libsndfile can read ({error})") from None
+    with file:
+        yield _SoundFile(path, file)
+
+
+class _SoundFile:
+    """A file that libsndfile decodes."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path, self._file = path, file
+        self.sampling_rate, self.samples, self.channels = int(file.samplerate), int(file.frames), int(file.channels)
+        for promised, found in _PROMISED_BYTES.findall(file.extra_info):
+            if int(found) < 0.99 * int(promised) and int(promised) < _UNKNOWN_LENGTH:
+                raise AudioError(path, f"is truncated: {found} of {promised} bytes of audio are there")
+        if file.format == "OGG" and _ends_within_page(path):
+            raise AudioError(path, "is truncated: it ends within an Ogg page")
+
+    def blocks(self, start: int, count: int | None) -> Iterator[NDArray[np.float32]]:
+        """As :meth:`_Decoder.blocks`."""
+        size = max(1, _BLOCK_VALUES // self.channels)
+        left = math.inf if count is None else count
+        try:
+            if start:
+                self._file.seek(start)
+            while left and len(block := self._file.read(int(min(size, left)), dtype="float32", always_2d=True)):
+                left -= len(block)
+                yield block
+        except soundfile.LibsndfileError as error:
+            raise AudioError(self.path, f"cannot be decoded ({error}); is it truncated?") from None
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a file."""
     try:
         if not path.is_file():
             raise AudioError(path, "is not a file" if path.exists() else "does not exist")
@@ -208,46 +277,38 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         raise AudioError(path, "is empty (0 bytes)")
     if beginning == _LFS_POINTER:
         raise AudioError(path, "is a Git LFS pointer, not audio; fetch the audio with 'git lfs pull'")
-    try:
-        return soundfile.SoundFile(str(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
-        # raw formats need parameters that a file does not carry, hence TypeError
-        raise AudioError(path, f"is not audio that libsndfile can read ({error})") from None
+    return beginning
 
 
-def _checked_info(path: str | Path, file: soundfile.SoundFile) -> AudioInfo:
-    if not SAMPLING_RATES[0] <= file.samplerate <= SAMPLING_RATES[1] or not 0 < file.channels <= MAX_CHANNELS:
-        raise AudioError(path, f"is not speech: {file.channels} channel(s) at {file.samplerate} Hz")
-    if file.frames <= 0:
+def _span(path: str | Path, info: AudioInfo, offset: float, duration: float | None) -> tuple[int, int | None]:
+    """Where to begin and how much to decode, in samples of the file."""
+    if not math.isfinite(offset) or not (duration is None or 0 < duration < math.inf):
+        raise AudioError(path, f"cannot be read from {offset:g} s for {duration} s")
+    start = round(offset * info.sampling_rate)
+    if not 0 <= start < info.samples:
+        raise AudioError(path, f"begins at {offset:g} s, but the file has {info.seconds:g} s")
+    return start, None if duration is None else max(1, round(duration * info.sampling_rate))
+
+
+def _checked_info(path: str | Path, file: _Decoder) -> AudioInfo:
+    if not SAMPLING_RATES[0] <= file.sampling_rate <= SAMPLING_RATES[1] or not 0 < file.channels <= MAX_CHANNELS:
+        raise AudioError(path, f"is not speech: {file.channels} channel(s) at {file.sampling_rate} Hz")
+    if file.samples <= 0:
         raise AudioError(path, "holds no samples")
-    for promised, found in _PROMISED_BYTES.findall(file.extra_info):
-        if int(found) < 0.99 * int(promised) and int(promised) < _UNKNOWN_LENGTH:
-            raise AudioError(path, f"is truncated: {found} of {promised} bytes of audio are there")
-    if file.format == "OGG" and _ends_within_page(path):
-        raise AudioError(path, "is truncated: it ends within an Ogg page")
-    return AudioInfo(file.samplerate, file.frames, file.channels)
+    return AudioInfo(file.sampling_rate, file.samples, file.channels)
 
 
 def _blocks(
-    path: str | Path, file: soundfile.SoundFile, info: AudioInfo, start: int, count: int | None
+    path: str | Path, file: _Decoder, info: AudioInfo, start: int, count: int | None
 ) -> Iterator[NDArray[np.float32]]:
     """Decode ``count`` samples from ``start``, a block (samples, channels) at a time: at least one, all finite."""
     expected = info.samples - start if count is None else min(count, info.samples - start)
-    size = max(1, _BLOCK_VALUES // info.channels)
     decoded = 0
-    try:
-        if start:
-            file.seek(start)
-        while count is None or decoded < count:
-            block = file.read(size if count is None else min(size, count - decoded), dtype="float32", always_2d=True)
-            if len(block) == 0:
-                break
-            if not np.isfinite(block).all():
-                raise AudioError(path, "holds samples that are not finite numbers")
-            decoded += len(block)
-            yield block
-    except soundfile.LibsndfileError as error:
-        raise AudioError(path, f"cannot be decoded ({error}); is it truncated?") from None
+    for block in file.blocks(start, count):
+        if not np.isfinite(block).all():
+            raise AudioError(path, "holds samples that are not finite numbers")
+        decoded += len(block)
+        yield block
     if decoded == 0:
         raise AudioError(path, "holds no samples")
     if decoded < 0.99 * expected - info.sampling_rate * 0.1:
