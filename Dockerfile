@@ -1,0 +1,31 @@
+# The server, for a model folder that is mounted at /model:
+#
+#   docker build -t sa2sr .
+#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -v "$PWD/emotion-onnx:/model:ro" sa2sr
+#
+# With -e SA2SR_TOKEN=... clients must show that token. The server computes with onnxruntime; what only training needs,
+# PyTorch above all, is left out.
+FROM python:3.12-slim
+
+WORKDIR /opt/sa2sr
+COPY pyproject.toml README.md LICENSE ./
+COPY recipes recipes
+COPY src src
+
+RUN python - <<'SCRIPT' > requirements.txt
+import re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+needed = {"numpy", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "soundfile", "soxr", "typer"}
+extras = project["optional-dependencies"]
+core = [each for each in project["dependencies"] if re.match(r"[\w-]+", each)[0] in needed]
+print(*core, *extras["onnx"], *extras["serve"], sep="\n")
+SCRIPT
+RUN pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps .
+
+RUN useradd --system --no-create-home --shell /usr/sbin/nologin sa2sr
+USER sa2sr
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
+  CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+ENTRYPOINT ["sa2sr"]
+CMD ["serve", "--model", "/model", "--host", "0.0.0.0"]
