@@ -86,10 +86,14 @@ class Batcher:
             results = self.model.rows((clip for job in jobs for clip in job.clips), *options)
             for job in jobs:
                 job.rows.set_result([next(results) for _ in job.clips])
-        except BaseException as error:  # whatever it is, those who wait must hear of it
-            for job in jobs:
-                if not job.rows.done():
-                    job.rows.set_exception(error)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            undone = [job for job in jobs if not job.rows.done()]
+            if len(undone) == 1:
+                undone[0].rows.set_exception(error)
+            else:
+                for job in undone:  # one of them is at fault
+                    self._predict([job], options)
+            return
         self.batches += 1
         self.clips += sum(len(job.clips) for job in jobs)
 

@@ -26,6 +26,7 @@ POLICY = "; ".join(
     )
 )
 HEADERS = {
+    "Cache-Control": "no-cache",
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -29,6 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(1024)  # who comes before the server is ready waits
         except BaseException:
             listener.close()
             raise

@@ -14,7 +14,7 @@ class Limits:
     shortest_hop: float = 0.1  # seconds; it bounds the rows of a file
     decoding: float = 60.0  # seconds that the decoder may take for a file
     queue: int = 128  # files that wait or are being predicted
-    uploads: int = 512  # requests whose body is still coming
+    uploads: int = 256  # requests whose body is still coming
     streams: int = 64
     idle: float = 30.0  # seconds without a byte, after which a request or stream ends
     upload: float = 600.0  # seconds that a body may take to come
