@@ -53,13 +53,16 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
     assert (frontend.sampling_rate, frontend.filters, frontend.window_ms, frontend.step_ms) == (16000, 40, 25, 10)
     assert (frontend.stack, frontend.dimension) == (3, 120)
     if not name.startswith("demo-"):  # whose network is small, to be trained in minutes
-        assert (encoder.kind, encoder.layers, encoder.units, encoder.dropout) == ("bilstm", 5, 192, 0)
+        assert (encoder.kind, encoder.layers, encoder.dropout) == ("lstm", 5, 0)
+        predictive = recipe.pretraining is not None and recipe.pretraining.objectives.predicting_frames()
+        # Of the same size; one that predicts frames reads the past alone.
+        assert (encoder.direction, encoder.units) == (("forward", 328) if predictive else ("both", 192))
     assert recipe.finetuning is not None
     emotion = recipe.finetuning.objectives.emotion
     assert emotion is not None
     assert (emotion.kernels, emotion.strides, emotion.channels) == ((6, 3), (3, 2), 64)
     assert (emotion.negative_slope, emotion.heads, emotion.weight) == (0.5, 4, 1)
-    assert not recipe.finetuning.freeze_encoder
+    assert recipe.finetuning.freeze_encoder == ("-frozen" in name)
     assert recipe.finetuning.augmentation.speeds == (1.0,)
 
 
@@ -115,7 +118,7 @@ def test_alphabet_and_blank_make_29_characters() -> None:
         (
             "pretraining.objectives.emotions=1",
             "pretraining.objectives.emotions: unknown key",
-            "ctc, sentiment, emotion",
+            "ctc, sentiment, apc, cpc, emotion",
         ),
         ("pretraining.optimiser.kind=sgd", "pretraining.optimiser.kind", "'adam' or 'adamw'"),
         ("encoder.layers=many", "encoder.layers", "valid integer"),
@@ -132,7 +135,7 @@ def test_alphabet_and_blank_make_29_characters() -> None:
         ("pretraining.augmentation.speeds=fast", "pretraining.augmentation.speeds", "list"),
         ("pretraining.augmentation.speeds=[9]", "pretraining.augmentation.speeds.0", "less than or equal to 4"),
         ("pretraining.tensorboard=5", "pretraining.tensorboard", "valid boolean"),
-        ("encoder=large", "encoder", "kind, layers, units, dropout"),
+        ("encoder=large", "encoder", "kind, direction, layers, units, dropout"),
         ("pretraining.objectives.ctc.weight=heavy", "pretraining.objectives.ctc.weight", "valid number"),
         ("name=../../etc", "name", "pattern"),
         ("name=..", "name", "pattern"),
@@ -342,6 +345,23 @@ _keys = st.sampled_from(["name", "seed", "frontend", "encoder", "pretraining", "
 def test_whatever_is_written_gives_a_recipe_or_a_recipe_error(values: dict[str, Any]) -> None:
     with suppress(RecipeError):
         assert isinstance(validate(Recipe, values, "here"), Recipe)
+
+
+@pytest.mark.parametrize("task", ["apc", "cpc"])
+@pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
+def test_what_predicts_frames_needs_an_encoder_that_has_not_read_them(task: str, stage: str) -> None:
+    changes = [f"{stage}.objectives.{task}=0.5", f"{stage}.augmentation.probability=0"]
+    message = refused(*changes)
+    assert f"{stage}.objectives.{task}" in message
+    assert "encoder.direction must be forward, not both" in message
+    assert load_recipe("sa2sr", [*changes, "encoder.direction=forward"]).encoder.direction == "forward"
+    assert load_recipe("sa2sr", [f"{stage}.objectives.{task}=0"]).encoder.direction == "both"  # not trained
+
+
+def test_masked_frames_are_not_what_is_predicted() -> None:
+    message = refused("pretraining.augmentation.probability=0.5", recipe="apc")
+    assert "pretraining: objectives.apc" in message
+    assert "augmentation.probability must be 0" in message
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------

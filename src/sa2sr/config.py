@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -99,14 +99,19 @@ class FrontEnd(Settings):
 class EncoderSettings(Settings):
     """A stack of LSTM layers over stacked frames."""
 
-    kind: Literal["bilstm"] = "bilstm"
+    # Its name was bilstm when there was one direction less.
+    kind: Annotated[Literal["lstm"], BeforeValidator(lambda v: "lstm" if v == "bilstm" else v)] = "lstm"
+    direction: Literal["both", "forward"] = "both"  # forward: a state depends on the past alone
     layers: int = Field(default=5, ge=1, le=32)
-    units: int = Field(default=192, ge=1, le=4096)  # of a direction
+    units: int = Field(default=192, ge=1, le=4096)  # of a direction; states have twice as many in both
     dropout: float = Field(default=0.0, ge=0, lt=1)  # between layers
 
 
 class ObjectiveSettings(Settings):
     """What all objectives have in common."""
+
+    predicts_frames: ClassVar[bool] = False  # later ones, which the encoder therefore must not have read
+    stays_behind: ClassVar[bool] = False  # its head is of no use once a training has another objective
 
     weight: float = Field(default=1.0, ge=0)
 
@@ -122,6 +127,27 @@ class SentimentSettings(ObjectiveSettings):
     summariser: Literal["lstm", "attention"] = "lstm"
     units: int = Field(default=64, ge=1, le=4096)  # of the summariser
     dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class ApcSettings(ObjectiveSettings):
+    """Autoregressive predictive coding: a linear layer says which frame comes some steps later."""
+
+    predicts_frames: ClassVar[bool] = True
+    stays_behind: ClassVar[bool] = True
+
+    steps: int = Field(default=2, ge=1, le=100)  # stacked frames ahead
+
+
+class CpcSettings(ObjectiveSettings):
+    """Contrastive predictive coding: tell the frames that come next from others."""
+
+    predicts_frames: ClassVar[bool] = True
+    stays_behind: ClassVar[bool] = True
+
+    steps: int = Field(default=4, ge=1, le=100)  # stacked frames ahead, all of which are predicted
+    units: int = Field(default=128, ge=1, le=4096)  # of what a frame is compared by
+    negatives: int = Field(default=8, ge=1, le=1000)  # frames that each utterance gives to be told apart from
+    among: Literal["batch", "utterance"] = "batch"  # whose negatives a prediction is compared with
 
 
 class EmotionSettings(ObjectiveSettings):
@@ -146,6 +172,8 @@ class Objectives(Settings):
 
     ctc: CtcSettings | None = None
     sentiment: SentimentSettings | None = None
+    apc: ApcSettings | None = None
+    cpc: CpcSettings | None = None
     emotion: EmotionSettings | None = None
 
     @model_validator(mode="before")
@@ -164,6 +192,10 @@ class Objectives(Settings):
     def active(self) -> dict[str, ObjectiveSettings]:
         """The objectives that are set, by name."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    def predicting_frames(self) -> list[str]:
+        """The trained objectives whose labels are later frames."""
+        return [name for name, task in self.active().items() if task.predicts_frames and task.weight]
 
 
 class ModelSettings(Settings):
@@ -267,6 +299,15 @@ class Stage(Settings):
             raise ValueError("objectives: at least one needs a weight above 0")
         return self
 
+    @model_validator(mode="after")
+    def _frames_are_not_masked(self) -> "Stage":
+        if (names := self.objectives.predicting_frames()) and self.augmentation.probability:
+            raise ValueError(
+                f"objectives.{names[0]} learns to predict frames, and masked ones are none: "
+                "augmentation.probability must be 0"
+            )
+        return self
+
 
 class Recipe(Settings):
     """A system: what it is and how it is trained."""
@@ -292,6 +333,18 @@ class Recipe(Settings):
                 )
         if self.pretraining is not None and self.pretraining.freeze_encoder:
             raise ValueError("pretraining.freeze_encoder is true, which leaves nothing to pre-train")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_predicted_is_not_known(self) -> "Recipe":
+        for name in ("pretraining", "finetuning"):
+            stage: Stage | None = getattr(self, name)
+            tasks = stage.objectives.predicting_frames() if stage is not None else []
+            if tasks and self.encoder.direction != "forward":
+                raise ValueError(
+                    f"{name}.objectives.{tasks[0]} predicts frames from the past alone: encoder.direction must be "
+                    f"forward, not {self.encoder.direction}, which has already read what is to be predicted"
+                )
         return self
 
 

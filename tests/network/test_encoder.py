@@ -7,15 +7,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sa2sr.config import EncoderSettings, FrontEnd
-from sa2sr.network.encoder import BiLstmEncoder, reversal, reverse_within, valid_steps
+from sa2sr.network.encoder import LstmEncoder, reversal, reverse_within, valid_steps
 
 DIMENSION = 6  # of the frames
+DIRECTIONS = ("both", "forward")
 LENGTHS = st.lists(st.integers(1, 17), min_size=1, max_size=5)
 
 
-def make_encoder(layers: int = 2, units: int = 4, dropout: float = 0.0, seed: int = 0) -> BiLstmEncoder:
+def make_encoder(
+    layers: int = 2, units: int = 4, dropout: float = 0.0, seed: int = 0, direction: str = "both"
+) -> LstmEncoder:
     torch.manual_seed(seed)
-    encoder = BiLstmEncoder(DIMENSION, EncoderSettings(layers=layers, units=units, dropout=dropout))
+    values = {"layers": layers, "units": units, "dropout": dropout, "direction": direction}
+    encoder = LstmEncoder(DIMENSION, EncoderSettings.model_validate(values))
     for weights in encoder.parameters():  # larger than at the start, so that every gate is at work
         weights.data *= 2
     return encoder
@@ -25,11 +29,12 @@ def random_frames(lengths: list[int], seed: int = 1) -> Tensor:
     return torch.randn(len(lengths), max(lengths), DIMENSION, generator=torch.Generator().manual_seed(seed))
 
 
-def reference(encoder: BiLstmEncoder) -> nn.LSTM:
+def reference(encoder: LstmEncoder) -> nn.LSTM:
     """The same weights in one `nn.LSTM`, in float64."""
     first, layers = encoder.layers[0], len(encoder.layers)
     assert isinstance(first, nn.LSTM)
-    lstm = nn.LSTM(DIMENSION, first.hidden_size, layers, batch_first=True, bidirectional=True).double()
+    both = first.bidirectional
+    lstm = nn.LSTM(DIMENSION, first.hidden_size, layers, batch_first=True, bidirectional=both).double()
     for number, layer in enumerate(encoder.layers):
         for name, weights in layer.named_parameters():
             getattr(lstm, name.replace("_l0", f"_l{number}")).data.copy_(weights.data)
@@ -46,11 +51,14 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
     return bool((found - wanted).abs().max() <= tolerance * wanted.abs().max().clamp(min=1))
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("path", ["forward", "_padded", "_packed"])
 @settings(max_examples=15, deadline=None)
 @given(lengths=LENGTHS, layers=st.integers(1, 3), seed=st.integers(0, 99))
-def test_states_and_gradients_are_those_of_a_packed_lstm(path: str, lengths: list[int], layers: int, seed: int) -> None:
-    encoder = make_encoder(layers, seed=seed)
+def test_states_and_gradients_are_those_of_a_packed_lstm(
+    path: str, direction: str, lengths: list[int], layers: int, seed: int
+) -> None:
+    encoder = make_encoder(layers, seed=seed, direction=direction)
     lstm, count = reference(encoder), torch.tensor(lengths)
     frames = random_frames(lengths, seed)
     ours, theirs = frames.clone().requires_grad_(), frames.double().requires_grad_()
@@ -69,14 +77,14 @@ def test_states_and_gradients_are_those_of_a_packed_lstm(path: str, lengths: lis
 
 def test_both_paths_agree_at_the_papers_size() -> None:
     torch.manual_seed(0)
-    encoder = BiLstmEncoder(FrontEnd().dimension, EncoderSettings())
+    encoder = LstmEncoder(FrontEnd().dimension, EncoderSettings())
     frames, lengths = torch.randn(3, 60, FrontEnd().dimension), torch.tensor([60, 13, 41])
     with torch.no_grad():
         assert torch.allclose(encoder._padded(frames, lengths), encoder._packed(frames, lengths), atol=1e-6)
 
 
 def test_the_paper_has_four_million_parameters() -> None:
-    encoder = BiLstmEncoder(FrontEnd().dimension, EncoderSettings())
+    encoder = LstmEncoder(FrontEnd().dimension, EncoderSettings())
     count = sum(weights.numel() for weights in encoder.parameters())
     first, others = 4 * 192 * (120 + 192 + 2), 4 * 192 * (384 + 192 + 2)
     assert count == 2 * (first + 4 * others)
@@ -84,10 +92,19 @@ def test_the_paper_has_four_million_parameters() -> None:
     assert encoder.dimension == 384
 
 
+def test_forward_alone_the_size_is_that_of_the_paper() -> None:
+    """The recipes of tasks that read only the past have these units."""
+    encoder = LstmEncoder(FrontEnd().dimension, EncoderSettings(direction="forward", units=328))
+    count = sum(weights.numel() for weights in encoder.parameters())
+    assert count == 4 * 328 * (120 + 328 + 2) + 4 * 4 * 328 * (328 + 328 + 2)
+    assert round(count / 1e6, 2) == 4.04
+    assert encoder.dimension == 328
+
+
 @settings(max_examples=20, deadline=None)
-@given(lengths=LENGTHS, filling=st.sampled_from([0.0, -1e3, 1e4]))
-def test_padding_reaches_neither_states_nor_gradients(lengths: list[int], filling: float) -> None:
-    encoder, count = make_encoder(3), torch.tensor(lengths)
+@given(lengths=LENGTHS, filling=st.sampled_from([0.0, -1e3, 1e4]), direction=st.sampled_from(DIRECTIONS))
+def test_padding_reaches_neither_states_nor_gradients(lengths: list[int], filling: float, direction: str) -> None:
+    encoder, count = make_encoder(3, direction=direction), torch.tensor(lengths)
     frames = random_frames(lengths)
     valid = valid_steps(count, frames.shape[1]).unsqueeze(-1)
     longer = torch.cat([torch.where(valid, frames, filling), torch.full((len(lengths), 4, DIMENSION), filling)], 1)
@@ -101,9 +118,9 @@ def test_padding_reaches_neither_states_nor_gradients(lengths: list[int], fillin
 
 
 @settings(max_examples=20, deadline=None)
-@given(LENGTHS)
-def test_the_company_in_a_batch_does_not_matter(lengths: list[int]) -> None:
-    encoder, frames = make_encoder(3), random_frames(lengths)
+@given(LENGTHS, st.sampled_from(DIRECTIONS))
+def test_the_company_in_a_batch_does_not_matter(lengths: list[int], direction: str) -> None:
+    encoder, frames = make_encoder(3, direction=direction), random_frames(lengths)
     with torch.no_grad():
         together = encoder(frames, torch.tensor(lengths))
         for row, length in enumerate(lengths):
@@ -145,13 +162,13 @@ def test_dropout_of_packed_sequences_keeps_the_mean_of_what_a_layer_reads() -> N
     assert wanted.abs().max() > 0.01
 
 
-def transparent_encoder(dropout: float, units: int = 8) -> BiLstmEncoder:
-    """Two layers; both directions of the second show half of what they read of the first, as tanh(tanh(x))."""
-    encoder = make_encoder(2, units, dropout)
+def transparent_encoder(dropout: float, direction: str, units: int = 8) -> LstmEncoder:
+    """Two layers; each direction of the second shows the first units of what it reads, as tanh(tanh(x))."""
+    encoder = make_encoder(2, units, dropout, direction=direction)
     last = encoder.layers[1]
     for weights in last.parameters():
         weights.data.zero_()
-    for suffix in ("", "_reverse"):
+    for suffix in ("", "_reverse") if direction == "both" else ("",):
         bias = getattr(last, f"bias_ih_l0{suffix}").data
         bias[:units] = bias[3 * units :] = 100  # the gates of input and output are open,
         bias[units : 2 * units] = -100  # that of memory is closed,
@@ -159,10 +176,11 @@ def transparent_encoder(dropout: float, units: int = 8) -> BiLstmEncoder:
     return encoder
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("path", ["_padded", "_packed"])
-def test_dropout_takes_its_share_and_scales_the_rest(path: str) -> None:
+def test_dropout_takes_its_share_and_scales_the_rest(path: str, direction: str) -> None:
     rate, lengths = 0.3, [100, 60, 80]
-    encoder, frames, count = transparent_encoder(rate), random_frames(lengths), torch.tensor(lengths)
+    encoder, frames, count = transparent_encoder(rate, direction), random_frames(lengths), torch.tensor(lengths)
     encode, valid = getattr(encoder, path), valid_steps(count, 100)
     with torch.no_grad():
         torch.manual_seed(0)
@@ -171,7 +189,7 @@ def test_dropout_takes_its_share_and_scales_the_rest(path: str) -> None:
         whole = encode(frames, count)
         assert torch.equal(encode(frames, count), whole)
     # Both directions read the same input, and so have lost the same of it.
-    assert torch.allclose(dropped[..., :8], dropped[..., 8:], atol=1e-6)
+    assert torch.allclose(dropped[..., :8], dropped[..., -8:], atol=1e-6)
     assert not torch.equal(dropped, again)
     found, exact = (states[valid][:, :8].double().atanh().atanh() for states in (dropped, whole))
     kept = found != 0
@@ -183,9 +201,11 @@ def test_dropout_takes_its_share_and_scales_the_rest(path: str) -> None:
     assert kept.any(1).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("path", ["_padded", "_packed"])
-def test_dropout_spares_the_input_and_the_states(path: str) -> None:
-    encoder, frames, count = make_encoder(1, dropout=0.9), random_frames([5, 9]), torch.tensor([5, 9])
+def test_dropout_spares_the_input_and_the_states(path: str, direction: str) -> None:
+    encoder = make_encoder(1, dropout=0.9, direction=direction)
+    frames, count = random_frames([5, 9]), torch.tensor([5, 9])
     trained = getattr(encoder, path)(frames, count)
     assert torch.equal(trained, getattr(encoder.eval(), path)(frames, count))
     assert trained[valid_steps(count, 9)].all()

@@ -144,14 +144,20 @@ def test_in_an_evaluation_every_process_is_alone(together: Together) -> None:
 # --- A whole training step --------------------------------------------------------------------------------------------
 
 
-def model_and_batch(items: list[Item]) -> tuple[SpeechModel, Batch]:
+def model_and_batch(items: list[Item], among: str = "batch") -> tuple[SpeechModel, Batch]:
     """A small network with all tasks, and the part of a batch of five that the items name."""
     torch.manual_seed(0)
     settings = ModelSettings(
         frontend=FrontEnd(filters=2),
         encoder=EncoderSettings(layers=1, units=3),
         objectives=Objectives.model_validate(
-            {"ctc": 1, "sentiment": {"weight": 2, "units": 4}, "emotion": {"channels": 4, "heads": 2, "dropout": 0}}
+            {
+                "ctc": 1,
+                "sentiment": {"weight": 2, "units": 4},
+                "apc": {"steps": 3},
+                "cpc": {"steps": 3, "units": 4, "negatives": 3, "among": among},
+                "emotion": {"channels": 4, "heads": 2, "dropout": 0},
+            }
         ),
     )
     generator = torch.Generator().manual_seed(1)
@@ -182,21 +188,21 @@ def model_and_batch(items: list[Item]) -> tuple[SpeechModel, Batch]:
 def learn(model: torch.nn.Module, batch: Batch) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
     """The loss of every task and the gradient of their weighted sum."""
     losses = model(batch)
-    (losses["ctc"] + 2 * losses["sentiment"] + losses["emotion"]).backward()
+    (losses["ctc"] + 2 * losses["sentiment"] + losses["apc"] + losses["cpc"] + losses["emotion"]).backward()
     gradients = {name.removeprefix("module."): p.grad.numpy() for name, p in model.named_parameters()}
     return {name: loss.item() for name, loss in losses.items()}, gradients
 
 
-def part_of_step(rank: int, items: list[Item]) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
-    model, batch = model_and_batch(share(items, rank, PROCESSES))
+def part_of_step(rank: int, items: list[Item], among: str) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
+    model, batch = model_and_batch(share(items, rank, PROCESSES), among)
     return learn(DistributedDataParallel(model), batch)
 
 
-@pytest.mark.parametrize("size", [5, 4, 1])
-def test_a_step_of_two_processes_is_that_of_one(together: Together, size: int) -> None:
+@pytest.mark.parametrize(("size", "among"), [(5, "batch"), (4, "utterance"), (1, "batch")])
+def test_a_step_of_two_processes_is_that_of_one(together: Together, size: int, among: str) -> None:
     items = [Item(0, index, 1.0) for index in range(size)]
-    losses, gradients = learn(*model_and_batch(items))
-    (first, of_first), (second, of_second) = together(part_of_step, items)
+    losses, gradients = learn(*model_and_batch(items, among))
+    (first, of_first), (second, of_second) = together(part_of_step, items, among)
     for name, loss in losses.items():
         assert (first[name] + second[name]) / 2 == pytest.approx(loss, rel=1e-5)
     for name, gradient in gradients.items():

@@ -57,16 +57,18 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
     Raises:
         ModelError: if the weights are not those of the settings, or onnx is not installed
     """
-    graph = Graph(Weights(weights))
     frontend, objectives = settings.frontend, settings.objectives
+    of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
+    graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))
     frames, steps = _stack(graph, "frames", "lengths", frontend.stack, frontend.dimension)
     graph("Identity", steps, name="steps")
     short_steps = graph("Cast", steps, to=type_of(np.int32))  # the LSTM operator's type of lengths
     states, size = graph("Transpose", frames, perm=[1, 0, 2]), frontend.dimension
     for layer in range(settings.encoder.layers):
         part, units = f"encoder.layers.{layer}", settings.encoder.units
-        states = _bidirectional(graph, part, states, short_steps, size, units, int8=int8)
-        size = 2 * units
+        directions = ("", "_reverse") if settings.encoder.direction == "both" else ("",)
+        states = _lstm(graph, part, states, short_steps, (size, units), directions, int8=int8)
+        size = len(directions) * units
     states = graph("Transpose", states, perm=[1, 0, 2])  # (B, T', H)
     if objectives.ctc:
         _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
@@ -100,20 +102,30 @@ def _stack(graph: Graph, frames: str, lengths: str, width: int, dimension: int) 
     return stacked, graph("Div", graph("Add", lengths, np.int64(width - 1)), np.int64(width))
 
 
-def _bidirectional(graph: Graph, part: str, states: str, steps: str, size: int, units: int, *, int8: bool) -> str:
-    """A bidirectional LSTM layer: (T', B, size) -> (T', B, 2 * units), 0 past the end."""
-    inputs, recurrent, bias = graph.weights.lstm(part, size, units, ("", "_reverse"))
-    options: dict[str, Any] = {"direction": "bidirectional", "hidden_size": units}
+def _lstm(
+    graph: Graph,
+    part: str,
+    states: str,
+    steps: str,
+    sizes: tuple[int, int],
+    directions: tuple[str, ...],
+    *,
+    int8: bool,
+) -> str:
+    """An LSTM layer: (T', B, size) -> (T', B, H) with H = directions * units, 0 past the end."""
+    (size, units), count = sizes, len(directions)
+    inputs, recurrent, bias = graph.weights.lstm(part, size, units, directions)
+    options: dict[str, Any] = {"direction": "bidirectional" if count == 2 else "forward", "hidden_size": units}
     if int8:
         (w, w_scale), (r, r_scale) = _quantise(inputs), _quantise(recurrent)
         zeros = np.zeros(w_scale.shape, np.int8)
         absent = ("", "", "")  # initial states and peepholes
         operands = (states, w, r, bias, steps, *absent, w_scale, zeros, r_scale, zeros)
-        both = graph("DynamicQuantizeLSTM", *operands, domain="com.microsoft", **options)
+        outputs = graph("DynamicQuantizeLSTM", *operands, domain="com.microsoft", **options)
     else:
-        both = graph("LSTM", states, inputs, recurrent, bias, steps, **options)
-    # (T', 2, B, units) -> (T', B, 2, units) -> (T', B, 2 * units)
-    return graph("Reshape", graph("Transpose", both, perm=[0, 2, 1, 3]), axes(0, 0, 2 * units))
+        outputs = graph("LSTM", states, inputs, recurrent, bias, steps, **options)
+    # (T', directions, B, units) -> (T', B, directions, units) -> (T', B, directions * units)
+    return graph("Reshape", graph("Transpose", outputs, perm=[0, 2, 1, 3]), axes(0, 0, count * units))
 
 
 def _last_state(graph: Graph, states: str, steps: str, size: int, settings: SentimentSettings) -> str:

@@ -8,20 +8,25 @@ from torch import Tensor, nn
 from sa2sr.config import EncoderSettings
 
 
-class BiLstmEncoder(nn.Module):
-    """Bidirectional LSTM layers that are fast on ragged batches.
+class LstmEncoder(nn.Module):
+    """LSTM layers, in both directions or forward alone, that are fast on ragged batches.
 
     cuDNN is fastest on packed sequences. On a CPU these leave the fast path (about six times slower), so there each
     direction runs over the padded batch by itself, the backward one over sequences reversed within their lengths.
     Both paths use the same weights and agree to rounding. States past the end of an utterance are 0.
+
+    Forward alone a state depends on the frames up to its own, and H is ``units`` instead of twice as many.
     """
 
     def __init__(self, dimension: int, settings: EncoderSettings) -> None:
         super().__init__()
-        self.dimension = 2 * settings.units  # H
+        self.both = settings.direction == "both"
+        self.dimension = (1 + self.both) * settings.units  # H
         self.dropout = settings.dropout
         self.layers = nn.ModuleList(
-            nn.LSTM(dimension if layer == 0 else self.dimension, settings.units, batch_first=True, bidirectional=True)
+            nn.LSTM(
+                dimension if layer == 0 else self.dimension, settings.units, batch_first=True, bidirectional=self.both
+            )
             for layer in range(settings.layers)
         )
 
@@ -47,8 +52,12 @@ class BiLstmEncoder(nn.Module):
         return nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=frames.shape[1])[0]
 
     def _padded(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        ahead = frames.transpose(0, 1)  # within this method sequences are (T', B, ...), as the kernel wants them
-        index = reversal(lengths, frames.shape[1])
+        sequences = frames.transpose(0, 1)  # (T', B, ...), as the kernel wants them
+        states = self._both_directions(sequences, lengths) if self.both else self._forward_alone(sequences)
+        return states.transpose(0, 1) * valid_steps(lengths, frames.shape[1]).unsqueeze(-1)
+
+    def _both_directions(self, ahead: Tensor, lengths: Tensor) -> Tensor:
+        index = reversal(lengths, len(ahead))
         behind = reverse_within(ahead, index)
         for number, layer in enumerate(self.layers):
             if number:
@@ -60,8 +69,15 @@ class BiLstmEncoder(nn.Module):
                     ahead, behind = ahead * kept, behind * reverse_within(kept, index)
             ahead = _one_direction(layer, ahead, "")
             behind = _one_direction(layer, behind, "_reverse")
-        states = torch.cat([ahead, reverse_within(behind, index)], -1).transpose(0, 1)
-        return states * valid_steps(lengths, frames.shape[1]).unsqueeze(-1)
+        return torch.cat([ahead, reverse_within(behind, index)], -1)
+
+    def _forward_alone(self, states: Tensor) -> Tensor:
+        """Padding is at the end, where it reaches no state before it."""
+        for number, layer in enumerate(self.layers):
+            if number:
+                states = torch.dropout(states, self.dropout, self.training)
+            states = _one_direction(layer, states, "")
+        return states
 
 
 def valid_steps(lengths: Tensor, steps: int) -> Tensor:
@@ -97,7 +113,7 @@ class _ReverseWithin(torch.autograd.Function):
 
 
 def _one_direction(layer: nn.Module, sequences: Tensor, suffix: str) -> Tensor:
-    """One direction of a bidirectional LSTM layer: (T', B, D) -> (T', B, units)."""
+    """One direction of an LSTM layer: (T', B, D) -> (T', B, units)."""
     weights = [getattr(layer, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     zeros = sequences.new_zeros(1, sequences.shape[1], weights[1].shape[1])
     return torch.lstm(sequences, (zeros, zeros), weights, True, 1, 0.0, layer.training, False, False)[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sa2sr.config import ModelSettings, to_yaml
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
-from sa2sr.network.encoder import BiLstmEncoder
+from sa2sr.network.encoder import LstmEncoder
 from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
 from sa2sr.network.objectives import OBJECTIVES, Emotion, Objective
 
@@ -28,10 +28,10 @@ class SpeechModel(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = BiLstmEncoder(settings.frontend.dimension, settings.encoder)
+        self.encoder = LstmEncoder(settings.frontend.dimension, settings.encoder)
         self.objectives = nn.ModuleDict(
             {
-                name: OBJECTIVES[name](self.encoder.dimension, objective)
+                name: OBJECTIVES[name].build(self.encoder.dimension, objective, settings.frontend.dimension)
                 for name, objective in settings.objectives.active().items()
             }
         )

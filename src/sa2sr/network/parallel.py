@@ -32,6 +32,11 @@ def processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def rank() -> int:
+    """The number of this one among the processes that share a batch."""
+    return distributed.get_rank() if processes() > 1 else 0
+
+
 def mean_where(values: Tensor, wanted: Tensor) -> Tensor:
     """Mean of (B,) values where (B,) ``wanted``, over the batch of all processes; 0 where none is wanted.
 

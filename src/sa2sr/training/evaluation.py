@@ -56,7 +56,7 @@ def predict_dataset(
             batch = batch.to(accelerator.device)
             states = model.states(batch.frames, batch.lengths)
             for name, task in model.tasks().items():
-                said = task.predict(states, batch.lengths)
+                said = task.evaluate(states, batch.lengths, batch)
                 values[name] |= {index: said[row] for row, index in read.items()}
                 labelled = sum(task.has_label(dataset.utterances[index]) for index in read.values())
                 losses[name] += labelled * float(task.loss(states, batch.lengths, batch))  # type: ignore[assignment]

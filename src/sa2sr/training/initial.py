@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sa2sr.config import ModelSettings, Objectives, Recipe, Scale, Settings, Stage
+from sa2sr.config import ModelSettings, Objectives, ObjectiveSettings, Recipe, Scale, Settings, Stage
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.training.data import StageData
@@ -14,14 +14,15 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     """Random weights, or those of an earlier model as far as it has them.
 
     The heads of an earlier model that this stage does not train stay in the model (with weight 0), so that it can
-    still transcribe and tell sentiment. Where the encoder learns without them they are listed as drifted.
+    still transcribe and tell sentiment. Where the encoder learns without them they are listed as drifted. Heads that
+    only serve a training, such as those that predict frames, stay behind.
     """
     earlier = load_model(start_from) if start_from is not None else None
     wanted: dict[str, Settings] = dict(stage.objectives.active())
     if earlier is not None:
         _check_same(earlier.settings, recipe, str(start_from))
-        kept = earlier.settings.objectives.active().items()
-        wanted = {name: value.model_copy(update={"weight": 0.0}) for name, value in kept if name not in wanted} | wanted
+        kept = {name: objective.model_copy(update={"weight": 0.0}) for name, objective in _kept(earlier.settings)}
+        wanted = kept | wanted
     elif stage.freeze_encoder:
         raise ModelError("the recipe freezes the encoder: name a pre-trained model with --encoder")
     settings = ModelSettings(
@@ -52,8 +53,13 @@ def _scale(stage: Stage, data: StageData, earlier: SpeechModel | None) -> Scale 
 def drifted_heads(stage: Stage, earlier: ModelSettings) -> tuple[str, ...]:
     """The heads of an earlier model that its encoder leaves behind: it is trained, and they are not."""
     trained = {name for name, objective in stage.objectives.active().items() if objective.weight}
-    left = [name for name in earlier.objectives.active() if name not in trained]
+    left = [name for name, _ in _kept(earlier) if name not in trained]
     return tuple(name for name in left if not stage.freeze_encoder or name in earlier.drifted)
+
+
+def _kept(earlier: ModelSettings) -> list[tuple[str, ObjectiveSettings]]:
+    """The heads of an earlier model that are of use in a later one."""
+    return [(name, objective) for name, objective in earlier.objectives.active().items() if not objective.stays_behind]
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:

@@ -1,10 +1,18 @@
 """The tasks that an encoder is trained on, by the name that a recipe gives them."""
 
+from sa2sr.network.objectives.apc import Apc
 from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.cpc import Cpc
 from sa2sr.network.objectives.ctc import Ctc
 from sa2sr.network.objectives.emotion import Emotion
 from sa2sr.network.objectives.sentiment import Sentiment
 
-OBJECTIVES: dict[str, type[Objective]] = {"ctc": Ctc, "sentiment": Sentiment, "emotion": Emotion}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "ctc": Ctc,
+    "sentiment": Sentiment,
+    "apc": Apc,
+    "cpc": Cpc,
+    "emotion": Emotion,
+}
 
-__all__ = ["OBJECTIVES", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment"]
+__all__ = ["OBJECTIVES", "Apc", "Cpc", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment"]

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -28,6 +28,11 @@ class Objective(nn.Module):
 
     criterion: ClassVar[Criterion]
     remedy: ClassVar[str]  # what a user does about a set without labels
+
+    @classmethod
+    def build(cls, dimension: int, settings: Any, frame_dimension: int) -> Self:
+        """The task on states of size H = ``dimension`` that come from frames of size D = ``frame_dimension``."""
+        return cls(dimension, settings)
 
     @staticmethod
     @abstractmethod
@@ -58,6 +63,10 @@ class Objective(nn.Module):
     def predict(self, states: Tensor, lengths: Tensor) -> list[Any]:
         """B predictions, in plain Python or numpy."""
 
+    def evaluate(self, states: Tensor, lengths: Tensor, batch: "Batch") -> list[Any]:
+        """What :meth:`score` needs of each of B utterances: by default the predictions."""
+        return self.predict(states, lengths)
+
     @abstractmethod
     def score(self, predictions: Sequence[Any], utterances: Sequence["Utterance"]) -> dict[str, float]:
-        """Metrics over a set; empty where no utterance has the needed label."""
+        """Metrics over a set, from what :meth:`evaluate` gave; empty where no utterance has the needed label."""

@@ -1,0 +1,72 @@
+"""Autoregressive predictive coding (Chung, Hsu, Tang and Glass, 2019): which frame comes some steps later."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sa2sr.config import ApcSettings
+from sa2sr.network.encoder import valid_steps
+from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.parallel import mean_where
+
+if TYPE_CHECKING:
+    from sa2sr.speech.batches import Batch
+    from sa2sr.speech.utterances import Utterance
+
+
+class Apc(Objective):
+    """(B, T', H) -> (B, T', D): from the state of each step, the frame ``steps`` later. Speech is its own label."""
+
+    criterion = Criterion("apc_l1", +1)
+    remedy = "utterances are too short"
+
+    def __init__(self, dimension: int, settings: ApcSettings, frame_dimension: int) -> None:
+        super().__init__()
+        self.steps = settings.steps
+        self.output = nn.Linear(dimension, frame_dimension)
+
+    @classmethod
+    def build(cls, dimension: int, settings: Any, frame_dimension: int) -> Self:
+        """As :meth:`Objective.build`."""
+        return cls(dimension, settings, frame_dimension)
+
+    @staticmethod
+    def has_label(utterance: "Utterance") -> bool:
+        """Any speech will do."""
+        return True
+
+    @staticmethod
+    def fits(utterance: "Utterance", steps: int) -> bool:
+        """A single frame has no later one."""
+        return steps > 1
+
+    def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
+        """Absolute error, mean over features and over all frames of the batch that are far enough from the start."""
+        errors = self._errors(states, lengths, batch)[0]
+        return mean_where(errors, torch.ones_like(errors, dtype=torch.bool))
+
+    def _errors(self, states: Tensor, lengths: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
+        """Mean absolute error of each predicted frame, (N,), and the row of its utterance, (N,)."""
+        rows, times = valid_steps(lengths - self.steps, states.shape[1]).nonzero(as_tuple=True)
+        predicted = self.output(states[rows, times]).float()
+        return (predicted - batch.frames[rows, times + self.steps]).abs().mean(-1), rows
+
+    def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
+        """For each step the frame ``steps`` later, (T', D), the last ones of which nobody has heard."""
+        predicted = self.output(states).float().cpu().numpy()
+        return [frames[:length] for frames, length in zip(predicted, lengths.tolist(), strict=True)]
+
+    def evaluate(self, states: Tensor, lengths: Tensor, batch: "Batch") -> list[tuple[float, int]]:
+        """The sum of the frames' errors in each utterance, and their number."""
+        errors, rows = self._errors(states, lengths, batch)
+        sums = torch.zeros(len(lengths), device=errors.device).index_add(0, rows, errors)
+        return list(zip(sums.tolist(), (lengths - self.steps).clamp(min=0).tolist(), strict=True))
+
+    def score(self, predictions: Sequence[tuple[float, int]], utterances: Sequence["Utterance"]) -> dict[str, float]:
+        """Mean absolute error of a feature, in standard deviations of its filter over the utterance."""
+        total, count = (sum(each) for each in zip(*predictions, strict=True)) if predictions else (0.0, 0)
+        return {"apc_l1": total / count} if count else {}
