@@ -91,10 +91,10 @@ def _concordance_table(
         Column("system", "system"),
         *(Column(dimension, dimension, best="highest") for dimension in DIMENSIONS),
         Column("mean", "mean", best="highest"),
+        *(Column(f"{dimension}_paper", f"{dimension}: {paper.title()}") for dimension in DIMENSIONS),
         Column("seeds", "seeds"),
         Column("utterances", "utterances"),
         Column("speakers", "speakers"),
-        *(Column(f"{dimension}_paper", f"{dimension}: {paper.title()}") for dimension in DIMENSIONS),
     ]
     several = _have_several_seeds(systems)
     rows: list[list[Cell]] = []
@@ -107,10 +107,10 @@ def _concordance_table(
                 system.name,
                 *(estimates.get(dimension) for dimension in DIMENSIONS),
                 float(np.mean(values)) if values else None,
+                *reported.get(system.name, (None, None, None)),
                 len(system.evaluations) if several else None,
                 len(system.names),
                 speakers or None,
-                *reported.get(system.name, (None, None, None)),
             ]
         )
     optional = {"seeds", *(f"{dimension}_paper" for dimension in DIMENSIONS)}

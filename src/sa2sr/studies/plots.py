@@ -70,7 +70,9 @@ def curves(name: str, title: str, lines: Sequence[Curve], *, x_label: str = "epo
     """
     labels = sum(bool(line.label) for line in lines)
     rows_below = math.ceil(labels / 2) if labels > 4 else 0
-    with _panel(name, title, height=2.94 + 0.18 * rows_below, below=0.56 + 0.18 * rows_below) as (axes, made):
+    left = 0.72 if y_label else 0.62
+    height, below = 2.94 + 0.18 * rows_below, 0.56 + 0.18 * rows_below
+    with _panel(name, title, height=height, left=left, below=below) as (axes, made):
         for line in lines:
             # Where colours come round again, the lines differ.
             style = "--" if line.dashed else "-" if line.series < len(SERIES) else "-."

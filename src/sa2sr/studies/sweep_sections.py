@@ -37,7 +37,7 @@ def sweep_section(sweep: SweepResult, *, colours: Mapping[str, int], prefix: str
         for system in systems
     }
     columns = [
-        Column("value", "share of the training set" if sweep.is_of_labels else sweep.key),
+        Column("value", "share of the training set" if sweep.is_of_labels else sweep.name),
         Column("system", "system"),
         *(Column(dimension, dimension, best="highest") for dimension in DIMENSIONS),
         Column("mean", "mean", best="highest"),
