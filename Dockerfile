@@ -8,9 +8,7 @@
 FROM python:3.12-slim
 
 WORKDIR /opt/sa2sr
-COPY pyproject.toml README.md LICENSE ./
-COPY recipes recipes
-COPY src src
+COPY . .
 
 RUN python - <<'SCRIPT' > requirements.txt
 import re, tomllib
