@@ -194,6 +194,7 @@ export class Card {
     const words = [...this.find(".transcript").children];
     const spoken = words.findLast((each) => each.row.start <= this.time) ?? words[0];
     for (const each of words) each.classList.toggle("current", each === spoken);
+    if (spoken) spoken.parentElement.scrollTop = spoken.offsetTop - spoken.parentElement.clientHeight / 2;
     if (row.positive != null) {
       const shares = ["negative", "neutral", "positive"];
       for (const name of shares) this.find(`.sentiment .${name}`).style.flexGrow = row[name];
