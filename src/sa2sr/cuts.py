@@ -5,6 +5,7 @@ only where it is known:
 
 - ``activation``, ``valence``, ``dominance``: ratings on the corpus's ``scale``
 - ``scale``: ``{"name": "1-7", "low": 1.0, "high": 7.0}``
+- ``corpus``: whose ratings they are
 - ``emotion``: a category, in words
 - ``sentiment``: the probabilities of negative, neutral and positive that a text model gives the transcript
 

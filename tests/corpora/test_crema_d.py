@@ -44,6 +44,7 @@ def test_official_files(corpus, tmp_path, cuts_of) -> None:
         "intended": "angry",
         "heard": "disgust",
         "level": "high",
+        "corpus": "crema-d",
         "emotion": "angry",
         "activation": 5.34,
         "valence": 2.83,

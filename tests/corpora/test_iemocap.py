@@ -53,6 +53,7 @@ def test_official_files(corpus, tmp_path, cuts_of, reasons) -> None:
     # The file has valence, activation, dominance in this order.
     assert spoken.custom == {
         "session": 1,
+        "corpus": "iemocap",
         "emotion": "neutral",
         "activation": 2.0,
         "valence": 2.5,

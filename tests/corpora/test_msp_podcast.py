@@ -39,6 +39,7 @@ def test_the_current_layout(corpus, tmp_path, cuts_of) -> None:
     spoken = cuts["test1"]["MSP-PODCAST_0001_0008"].supervisions[0]
     assert (spoken.text, spoken.speaker, spoken.gender) == ("And so it goes.", "30", "male")
     assert spoken.custom == {
+        "corpus": "msp-podcast",
         "emotion": "neutral",
         "activation": 2.2,
         "valence": 4.0,

@@ -54,11 +54,11 @@ def test_wrong_ratings_are_dropped_and_the_cut_is_kept(audio, tmp_path, cuts_of,
     found = {name: cut.supervisions[0].custom for name, cut in cuts_of(report)["train"].items()}
     scale = SCALE.model_dump()
     assert found == {
-        "a": {"activation": 1.0, "valence": 5.0, "dominance": 3.0, "scale": scale},
+        "a": {"activation": 1.0, "valence": 5.0, "dominance": 3.0, "scale": scale, "corpus": "listed"},
         "b": None,
         "c": None,
         "d": None,
-        "e": {"valence": 2.5, "scale": scale},
+        "e": {"valence": 2.5, "scale": scale, "corpus": "listed"},
         "f": None,
     }
     assert reasons(report) == {"rating is not a number": ["b", "d", "f"], "rating is outside the scale": ["c"]}

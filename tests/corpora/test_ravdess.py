@@ -28,6 +28,7 @@ def test_official_names(corpus, tmp_path, write_speech, cuts_of) -> None:
     assert spoken.custom == {
         "emotion": "angry",
         "intensity": "strong",
+        "corpus": "ravdess",
         "activation": 5.34,
         "valence": 2.83,
         "dominance": 5.29,

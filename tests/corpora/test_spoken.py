@@ -66,6 +66,7 @@ def test_files_and_cuts(tmp_path: Path, suffix: str) -> None:
         "activation": 2.0,
         "valence": 3.5,
         "scale": SCALE.model_dump(),
+        "corpus": "spoken",
         "topic": "weather",
         "voice": "en-gb+f3",
         "prosody": {"rate_wpm": 150, "pitch": 60, "pitch_range": 50, "volume": 70},

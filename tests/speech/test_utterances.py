@@ -238,6 +238,22 @@ def test_a_folder_of_manifests_is_a_corpus_named_by_what_tells_it_from_the_other
     assert [u.corpus.name for u in read_utterances(paths[2:]).utterances] == ["parts", "iemocap"]
 
 
+def test_a_cut_may_name_its_corpus(tmp_path: Path) -> None:
+    def of(name: str, corpus: str | None) -> Cut:
+        return cut(name, custom={"corpus": corpus} if corpus else {})
+
+    one = [of("a", "ravdess"), of("b", None), of("c", "ravdess")]  # where some don't, they are of the same
+    two = [of("d", None), of("e", "emobank"), of("f", "ravdess"), of("g", None)]  # or of the folder
+    write_cuts(tmp_path / "one.jsonl", one)
+    write_cuts(tmp_path / "two.jsonl", two)
+    data = read_utterances([tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
+    assert [u.corpus.name for u in data.utterances] == [
+        *("ravdess", "ravdess", "ravdess"),
+        *(tmp_path.name, "emobank", "ravdess", tmp_path.name),
+    ]
+    assert [u.corpus.number for u in data.utterances] == [0, 0, 0, 1, 2, 0, 1]
+
+
 @given(st.lists(st.floats(1, 5), min_size=3, max_size=3), st.floats(-10, 10), st.floats(0.5, 20))
 def test_ratings_on_another_scale_are_mapped_linearly(ratings: list[float], low: float, width: float) -> None:
     target = Scale(name="other", low=low, high=low + width)

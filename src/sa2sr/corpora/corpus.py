@@ -54,6 +54,7 @@ class Corpus:
         read: ``read(source, options)`` yields utterances and problems in any order; it opens no audio
         options: the class of ``options``; its fields become options of the command line
         needs_text: whether an utterance without transcript is of no use
+        general: whether it may be any corpus, so that its name says nothing of the ratings
     """
 
     name: str
@@ -61,3 +62,4 @@ class Corpus:
     read: Callable[[Path, Any], Iterator[Entry]]
     options: type[Settings] = NoOptions
     needs_text: bool = False
+    general: bool = False

@@ -46,7 +46,7 @@ def write_manifests(
     if not allow_speaker_overlap:
         _check_splits(utterances)
     findings = inspect(sorted({utterance.audio for utterance in utterances}), decode=decode, jobs=jobs)
-    splits = _make_cuts(utterances, findings, problems)
+    splits = _make_cuts(utterances, findings, problems, "" if corpus.general else corpus.name)
     problems.sort(key=lambda problem: (problem.lost, problem.reason, problem.item, problem.detail))
     custom = [custom_fields(cut) for cuts in splits.values() for cut in cuts]
     report = Report(
@@ -139,7 +139,7 @@ def _list(shared: dict[str, set[str]]) -> str:
 
 
 def _make_cuts(
-    utterances: Sequence[Utterance], findings: dict[Path, Finding], problems: list[Problem]
+    utterances: Sequence[Utterance], findings: dict[Path, Finding], problems: list[Problem], corpus: str
 ) -> dict[str, list[Cut]]:
     """The cuts of each split, by name; what cannot be one is added to ``problems``."""
     splits: dict[str, list[Cut]] = defaultdict(list)
@@ -149,7 +149,7 @@ def _make_cuts(
             # "is truncated: 3 of 5 samples" counts as "audio is truncated"
             kind = re.split(r"[:;,(]", info.reason)[0].strip()
             problems.append(Problem(f"audio {kind}", utterance.name, str(info)))
-        elif (made := _make_cut(utterance, info)) is not None:
+        elif (made := _make_cut(utterance, info, corpus)) is not None:
             splits[utterance.split].append(made)
         else:
             detail = f"{utterance.start:g} to {utterance.end} s of {utterance.audio}, which has {info.seconds:g} s"
@@ -157,7 +157,7 @@ def _make_cuts(
     return dict(splits)
 
 
-def _make_cut(utterance: Utterance, info: AudioInfo) -> Cut | None:
+def _make_cut(utterance: Utterance, info: AudioInfo, corpus: str) -> Cut | None:
     """None if start and end do not fit the file; an end up to half a second late is moved to the file's end."""
     end = info.seconds if utterance.end is None else utterance.end
     if not (0 <= utterance.start < min(end, info.seconds) and end <= info.seconds + 0.5):
@@ -175,7 +175,7 @@ def _make_cut(utterance: Utterance, info: AudioInfo) -> Cut | None:
         scale=utterance.scale,
         start=utterance.start,
         duration=min(end, info.seconds) - utterance.start,
-        custom=utterance.custom,
+        custom=dict(utterance.custom) | ({"corpus": corpus} if corpus and utterance.ratings else {}),
     )
 
 

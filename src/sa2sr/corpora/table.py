@@ -141,4 +141,4 @@ def _known(text: str | None) -> str | None:
     return None if text is None or text.lower() in _UNKNOWN else text
 
 
-CORPUS = Corpus("table", "any CSV, TSV or JSONL file with a column of audio files", read, Options)
+CORPUS = Corpus("table", "any CSV, TSV or JSONL file with a column of audio files", read, Options, general=True)

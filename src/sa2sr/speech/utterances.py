@@ -16,10 +16,10 @@ from sa2sr.speech.text import normalise_text
 
 
 class Corpus(NamedTuple):
-    """Where utterances come from: the manifests of a folder. Ratings of different corpora need not mean the same."""
+    """Where utterances come from. Ratings of different corpora need not mean the same."""
 
-    number: int = 0  # in the order in which the folders are named
-    name: str = ""  # the end of the folder's path that tells it from the others
+    number: int = 0  # in the order in which they are met
+    name: str = ""
 
 
 ONE_CORPUS = Corpus()
@@ -64,7 +64,9 @@ class UtteranceSet:
 
 
 def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> UtteranceSet:
-    """Read manifests. Those of a folder are a corpus.
+    """Read manifests.
+
+    A cut names its corpus. Where it does not it is of the one that others in its manifest name, or else of its folder.
 
     Args:
         paths: of the manifests
@@ -73,19 +75,21 @@ def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> 
     Raises:
         CorpusError: if there is nothing in them, a label is not of its kind, or ratings are on different scales
     """
-    corpora = _corpora(paths)
-    cuts = ((corpus, cut) for path, corpus in zip(paths, corpora, strict=True) for cut in read_cuts(path))
+    cuts = ((number, cut) for number, path in enumerate(paths) for cut in read_cuts(path))
     utterances, left_out, seen = [], Counter[str](), set[str]()
-    for corpus, cut in cuts:
+    named: list[tuple[int, str]] = []  # the manifest of each utterance, and the corpus that it names
+    for number, cut in cuts:
         if cut.id in seen:
             left_out["id occurs twice"] += 1
             continue
         seen.add(cut.id)
-        utterance = replace(_utterance(cut), corpus=corpus)
+        utterance = _utterance(cut)
         if utterance.scale is not None and any(map(utterance.scale.excludes, utterance.ratings)):
             left_out["rating outside its scale"] += 1
             continue
         utterances.append(utterance if scale is None else _on_scale(utterance, scale))
+        named.append((number, str(custom_fields(cut).get("corpus") or "")[:100]))
+    utterances = [replace(u, corpus=corpus) for u, corpus in zip(utterances, _corpora(named, paths), strict=True)]
     where = ", ".join(map(str, paths))
     if not utterances:
         raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
@@ -169,18 +173,30 @@ def _utterance(cut: Cut) -> Utterance:
     )
 
 
-def _corpora(paths: Sequence[str | Path]) -> list[Corpus]:
-    """The corpus of each manifest, named by as much of the end of its folder's path as tells it from the others."""
+def _corpora(named: Sequence[tuple[int, str]], paths: Sequence[str | Path]) -> list[Corpus]:
+    """The corpus of each utterance, from its manifest and the corpus that it names, if it does."""
+    others: dict[int, set[str]] = {}
+    for manifest, name in named:
+        others.setdefault(manifest, set()).update({name} - {""})
+    folders, numbers, found = _folders(paths), dict[str, int](), []
+    for manifest, name in named:
+        of_manifest = next(iter(others[manifest])) if len(others[manifest]) == 1 else folders[manifest]
+        own = name or of_manifest
+        found.append(Corpus(numbers.setdefault(own, len(numbers)), own))
+    return found
+
+
+def _folders(paths: Sequence[str | Path]) -> list[str]:
+    """The folder of each manifest: as much of the end of its path as tells it from the others."""
     folders = [Path(path).resolve().parent for path in paths]
-    different = list(dict.fromkeys(folders))
 
     def name(folder: Path) -> str:
         for count in range(1, len(folder.parts)):
-            if sum(other.parts[-count:] == folder.parts[-count:] for other in different) == 1:
+            if len({other for other in folders if other.parts[-count:] == folder.parts[-count:]}) == 1:
                 return "/".join(folder.parts[-count:])
         return str(folder)
 
-    return [Corpus(different.index(folder), name(folder)) for folder in folders]
+    return [*map(name, folders)]
 
 
 def _on_scale(utterance: Utterance, scale: Scale) -> Utterance:
