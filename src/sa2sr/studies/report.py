@@ -1,6 +1,7 @@
 """From run folders and evaluation folders to a report; what is missing or broken is left out and named."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -92,7 +93,9 @@ class Results:
         self.runs = sorted(runs, key=lambda run: rank(run.places, run.name))
         self.evaluations = sorted(evaluations, key=lambda evaluation: rank(evaluation.places, evaluation.system))
         self.emotions = _by_set([e for e in self.evaluations if e.has_emotions])
-        self.speech = _by_set([e for e in self.evaluations if not e.has_emotions])
+        # A pre-training that systems share stands there once.
+        speech = [replace(e, places=e.places[:1]) for e in self.evaluations if not e.has_emotions]
+        self.speech = _by_set(speech)
         systems = [
             system.name for groups in (self.emotions, self.speech) for group in groups.values() for system in group
         ]

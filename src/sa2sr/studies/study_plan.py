@@ -237,9 +237,9 @@ def digest_of_file(path: Path) -> str:
 
 
 def _seed_by_seed(seeds: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
-    """All systems with their first seed, then all with their second, so that an early end leaves whole tables."""
-    for number in range(max(map(len, seeds.values()))):
-        yield from ((system, own[number]) for system, own in seeds.items() if number < len(own))
+    """All systems with one seed, then all with the next, so that an early end leaves whole tables."""
+    for seed in sorted({seed for own in seeds.values() for seed in own}):
+        yield from ((system, seed) for system, own in seeds.items() if seed in own)
 
 
 def _label(place: Place) -> str:
