@@ -12,11 +12,11 @@ stacked frame, H states of the encoder, K classes.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sa2sr.inference import EmotionTable, Failure, Model, Row, load, read_table
+    from sa2sr.inference import EmotionTable, Failure, Model, Row, Segment, load, read_segments, read_table
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["EmotionTable", "Failure", "Model", "Row", "load", "read_table"]
+__all__ = ["EmotionTable", "Failure", "Model", "Row", "Segment", "load", "read_segments", "read_table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,13 +13,21 @@ from sa2sr.errors import UserError
 @app.command()
 def predict(
     audio: Annotated[
-        list[Path], typer.Argument(help="Audio files and folders, after -- whatever their name; or - for a pipe.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders, quoted patterns, @lists of files, after -- whatever their name; or - for a pipe."
+        ),
+    ] = None,
+    *,
     model: Annotated[
         Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A .csv or .jsonl file; without it the table is printed.")
+        Path | None,
+        typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file; without it the table is printed."),
+    ] = None,
+    segments: Annotated[
+        Path | None, typer.Option(help="Also the segments in a CSV file with columns file, start and end, in seconds.")
     ] = None,
     longest: Annotated[
         float, typer.Option(min=1, help="Seconds of a row at most; longer files give several rows.")
@@ -39,6 +47,16 @@ def predict(
             min=0, help="Share of ratings that the intervals hold; 0: no intervals. [0.9 if the model is calibrated]"
         ),
     ] = None,
+    scale: Annotated[str, typer.Option(help="labels: that of the ratings; or 0-1.")] = "labels",
+    transcript: Annotated[bool, typer.Option("--transcript", help="Also what is said, as the model hears it.")] = False,
+    sentiment: Annotated[
+        bool, typer.Option("--sentiment", help="Also how negative, neutral and positive that is.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job for OUT.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes. [one a processor, where there is much to do on a CPU]"),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
     ] = "auto",
@@ -48,16 +66,19 @@ def predict(
     """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
 
     The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
-    Exit code 1: some files failed. 2: nothing could be done. Examples:
+    Exit code 1: some files failed. 2: nothing could be done. 130: interrupted, so that --resume continues. Examples:
 
     sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+
+    sa2sr predict '2024/**/*.opus' @more.txt --model runs/emotion --out emotions.parquet --resume
 
     sa2sr predict meeting.mp3 --model runs/emotion --window 6 --hop 2 --out meeting.csv
 
     arecord -q -f S16_LE -r 16000 -t wav | sa2sr predict - --model runs/emotion
     """
-    from sa2sr.inference import load
+    from sa2sr.inference import load, read_segments
     from sa2sr.inference.job import failures_file, predict_files, predict_pipe
+    from sa2sr.inference.options import Options
     from sa2sr.inference.pipe import NAME, Pipe
     from sa2sr.inference.windows import Windows
 
@@ -65,20 +86,34 @@ def predict(
         windows = Windows.of(window, hop)
     except ValueError as error:
         raise UserError(f"--window, --hop: {error}") from None
-    from_pipe = Path(NAME) in audio
-    if from_pipe and len(audio) > 1:
+    named = audio or []
+    if not named and segments is None:
+        raise UserError("name audio: files, folders, patterns in quotes, @lists, or --segments")
+    from_pipe = NAME in named
+    if from_pipe and (len(named) > 1 or segments is not None):
         raise UserError("- (a pipe) must be alone; name a file that is called so with its whole path")
     if raw is not None and not from_pipe:
         raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
+    if resume and (out is None or from_pipe):
+        raise UserError("--resume continues a table of files: name it with --out")
+    options = Options(
+        longest=longest, windows=windows, level=level, scale=scale, transcript=transcript, sentiment=sentiment
+    )
     loaded = load(model, engine=engine, device=device, int8=int8)
     try:
-        level = loaded.interval_level(level)
+        options.heading(loaded)
     except ValueError as error:
-        raise UserError(f"--level: {error}") from None
+        raise UserError(f"--scale, --level: {error}") from None
     if from_pipe:
-        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, windows=windows, level=level)
+        summary = predict_pipe(loaded, Pipe(sys.stdin.buffer, raw), out, options)
     else:
-        summary = predict_files(loaded, audio, out, longest=longest, windows=windows, level=level)
+        wanted = [*named, *(read_segments(segments) if segments is not None else ())]
+        try:
+            summary = predict_files(loaded, wanted, out, options, jobs=jobs, resume=resume)
+        except KeyboardInterrupt:
+            remedy = f"; --resume continues {out}" if out is not None else ""
+            typer.secho(f"interrupted{remedy}", fg="yellow", err=True)
+            raise typer.Exit(130) from None
     shown = 5
     for failure in summary.failures[:shown]:
         typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,22 @@ from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, probe, read_blocks, read_p
 from sa2sr.config import FrontEnd
 from sa2sr.errors import AudioError
 from sa2sr.inference.windows import Part, Windows, cut
-from sa2sr.speech.features import Frames, Waveform, extract, stack
+from sa2sr.speech.features import FLOOR, Frames, Waveform, filter_edges, lfbe, normalise, stack
 
 SILENCE = 1e-4  # the peak of a clip without sound: three steps of 16-bit audio
 FULL_SCALE = 0.99  # from here on, a sample may have been cut off
 CLIPPED_SHARE = 1e-3  # of the samples, from which on a clip is noted as clipped
+NARROW_HZ, NARROW_SHARE = 4200.0, 1e-4  # a clip with less of its energy above is noted as narrowband
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where clips come from."""
+
+    file: str
+    sampling_rate: int  # Hz
+    channels: int = 1
+    start: float = 0.0  # seconds, of the first part
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,14 @@ class Clip:
 
 
 def file_clips(
-    path: str | Path, frontend: FrontEnd, *, longest: float, shortest: float, windows: Windows | None = None
+    path: str | Path,
+    frontend: FrontEnd,
+    *,
+    longest: float,
+    shortest: float,
+    windows: Windows | None = None,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Iterator[Clip]:
     """A file as one clip, or as consecutive clips of equal duration where it is longer than ``longest``; or windows.
 
@@ -44,13 +63,25 @@ def file_clips(
         longest: duration of a clip at most, in seconds; it does not concern windows
         shortest: shorter clips are noted, in seconds
         windows: overlapping clips instead
+        start: where to begin, in seconds
+        end: where to end, in seconds; by default the end of the file
 
     Raises:
         AudioError: if the file cannot be decoded, possibly after some clips
     """
-    source_rate, rate = probe(path).sampling_rate, frontend.sampling_rate
-    parts = cut(read_blocks(path, rate), windows, rate) if windows else _consecutive(read_parts(path, rate, longest))
-    return (make_clip(part, str(path), source_rate, frontend, shortest) for part in parts)
+    info, rate = probe(path), frontend.sampling_rate
+    parts: Iterator[Part]
+    if windows:
+        parts = cut(read_blocks(path, rate, **span(start, end)), windows, rate)
+    else:
+        parts = _consecutive(read_parts(path, rate, longest, **span(start, end)))
+    heard = Recording(str(path), info.sampling_rate, info.channels, start)
+    return (make_clip(part, heard, frontend, shortest) for part in parts)
+
+
+def span(start: float, end: float | None) -> dict[str, Any]:
+    """A part of a file as :func:`sa2sr.audio.read_blocks` wants it."""
+    return {"offset": start, "duration": None if end is None else end - start}
 
 
 def array_clips(
@@ -73,31 +104,34 @@ def array_clips(
     if sampling_rate is None:
         raise AudioError(name, "an array needs its sampling rate, such as predict(samples, 16000)")
     source_rate, rate = checked_rate(sampling_rate, name), frontend.sampling_rate
-    waveform = resample(mono(np.asarray(samples), name), source_rate, rate)
+    array = np.asarray(samples)
+    waveform = resample(mono(array, name), source_rate, rate)
     if windows:
         parts = cut([waveform], windows, rate)
     else:
         count = math.ceil(len(waveform) / rate / longest)
         size = math.ceil(len(waveform) / count)
         parts = _consecutive(waveform[begin : begin + size] for begin in range(0, len(waveform), size))
-    return (make_clip(part, name, source_rate, frontend, shortest) for part in parts)
+    heard = Recording(name, source_rate, 1 if array.ndim == 1 else array.shape[0])
+    return (make_clip(part, heard, frontend, shortest) for part in parts)
 
 
-def make_clip(part: Part, file: str, source_rate: int, frontend: FrontEnd, shortest: float) -> Clip:
+def make_clip(part: Part, source: Recording, frontend: FrontEnd, shortest: float) -> Clip:
     """A part of a waveform as a clip.
 
     Args:
         part: where it begins, and its samples at the rate of the model
-        file: that it comes from
-        source_rate: sampling rate there, in Hz
+        source: that it comes from
         frontend: of the model
         shortest: shorter clips are noted, in seconds
     """
-    start, waveform = part
+    begin, waveform = part
     rate = frontend.sampling_rate
-    note = "; ".join(_notes(waveform, source_rate, rate, shortest))
-    frames = stack(extract(waveform, frontend), frontend.stack)
-    return Clip(file, start / rate, (start + len(waveform)) / rate, note, frames)
+    energies = lfbe(waveform, frontend)
+    note = "; ".join(_notes(waveform, energies, source, frontend, shortest))
+    frames = stack(normalise(energies), frontend.stack)
+    start, end = (source.start + at / rate for at in (begin, begin + len(waveform)))
+    return Clip(source.file, start, end, note, frames)
 
 
 def checked_rate(sampling_rate: int, name: str) -> int:
@@ -118,18 +152,42 @@ def _consecutive(waveforms: Iterable[Waveform]) -> Iterator[Part]:
         start += len(waveform)
 
 
-def _notes(waveform: Waveform, source_rate: int, rate: int, shortest: float) -> Iterator[str]:
+def _notes(
+    waveform: Waveform, energies: Frames, source: Recording, frontend: FrontEnd, shortest: float
+) -> Iterator[str]:
     """Why the numbers of a waveform should be read with care, as the network hears it: mono, at its own rate."""
-    if len(waveform) < shortest * rate:
+    rate = frontend.sampling_rate
+    is_short = len(waveform) < shortest * rate
+    if is_short:
         yield "short"
-    magnitudes = np.abs(waveform)
-    if magnitudes.max() < SILENCE:
+    peak = max(float(waveform.max()), -float(waveform.min()))
+    if peak < SILENCE:
         yield "silent"
     # Samples far beyond full scale were never cut off: such a file, or array, has another scale.
-    if (magnitudes >= FULL_SCALE).mean() > CLIPPED_SHARE and magnitudes.max() < 1.5:
+    if FULL_SCALE <= peak < 1.5 and (np.abs(waveform) >= FULL_SCALE).mean() > CLIPPED_SHARE:
         yield "clipped"
-    if source_rate < rate:
-        yield f"upsampled from {source_rate} Hz"
+    if source.sampling_rate < rate:
+        yield f"upsampled from {source.sampling_rate} Hz"
+    elif not is_short and peak >= SILENCE and _is_narrowband(energies, frontend):
+        yield "narrowband"
+    if source.channels > 2:
+        yield f"mixed from {source.channels} channels"
+
+
+def _is_narrowband(energies: Frames, frontend: FrontEnd) -> bool:
+    """Whether next to nothing is above 4 kHz, as after a telephone line, whatever the sampling rate says."""
+    high = _filters_above(NARROW_HZ, frontend)
+    if not high:
+        return False
+    # What the floor adds to each energy is taken away again.
+    above = float(np.exp(energies[:, -high:]).mean(0, dtype=np.float64).sum()) - high * FLOOR
+    below = float(np.exp(energies[:, :-high]).mean(0, dtype=np.float64).sum())
+    return above < NARROW_SHARE * (above + below)
+
+
+@lru_cache
+def _filters_above(hz: float, frontend: FrontEnd) -> int:
+    return int((filter_edges(frontend)[:-2] >= hz).sum())
 
 
 def mono(samples: NDArray[Any], name: str) -> Waveform:

@@ -56,7 +56,8 @@ def make_engine(
     Args:
         folder: of a model, exported or not
         settings: of the model
-        name: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where onnxruntime is installed, otherwise torch
+        name: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where onnxruntime is installed, otherwise torch,
+            which a conformer needs everywhere
         device: that torch computes on
         int8: multiply by 8-bit integers, which onnx can: faster, and a little less exact
 
@@ -67,7 +68,8 @@ def make_engine(
         raise ModelError(f"there is no engine '{name}'; there are {', '.join(get_args(EngineName))}")
     exported = is_exported(folder)
     if name == "auto":
-        name = "onnx" if exported or int8 or (device == "cpu" and _installed("onnx", "onnxruntime")) else "torch"
+        can_be_fast = device == "cpu" and settings.encoder.kind == "lstm" and _installed("onnx", "onnxruntime")
+        name = "onnx" if exported or int8 or can_be_fast else "torch"
     if name == "onnx":
         if device != "cpu":
             raise ModelError(f"device '{device}' cannot be used: the onnx engine computes on the CPU")
@@ -101,7 +103,7 @@ class OnnxEngine(Engine):
         """
         self.filters = settings.frontend.filters
         self.session = _session(graph)
-        self.threads = threads or _cores()
+        self.threads = threads or cores()
         self._pool: ThreadPoolExecutor | None = None
         source = str(graph) if isinstance(graph, Path) else f"the graph of '{settings.name}'"
         expected = {"frames": ["B", "T", self.filters], "lengths": ["B"]}
@@ -188,7 +190,7 @@ def _session(graph: Path | bytes) -> Any:
         raise ModelError(f"{name}: is not a graph that onnxruntime runs ({str(error).splitlines()[0][:300]})") from None
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many clips to compute at a time."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted):

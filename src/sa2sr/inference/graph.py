@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2sr.config import ALPHABET, DIMENSIONS, SENTIMENTS, EmotionSettings, ModelSettings, SentimentSettings
+from sa2sr.errors import ModelError
 from sa2sr.inference.assembly import Axis, Graph, Weight, Weights, axes, type_of
 
 if TYPE_CHECKING:
@@ -55,8 +56,14 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
         int8: multiply in the encoder by 8-bit integers
 
     Raises:
-        ModelError: if the weights are not those of the settings, or onnx is not installed
+        ModelError: if the weights are not those of the settings, there is no graph of its encoder, or onnx is not
+            installed
     """
+    if settings.encoder.kind != "lstm":
+        raise ModelError(
+            f"the model '{settings.name}' cannot be exported or run by the onnx engine: its encoder is a "
+            f"{settings.encoder.kind}, and ONNX is for lstm alone; the torch engine predicts with it"
+        )
     frontend, objectives = settings.frontend, settings.objectives
     of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
     graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))

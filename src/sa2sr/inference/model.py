@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,22 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
 from sa2sr.inference.engine import Engine, Heard, make_engine
-from sa2sr.inference.sources import find_audio, is_folder
+from sa2sr.inference.sources import Segment, Source, find_audio, is_single
 from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EXTRAS, INTERVALS, UNIT, EmotionTable, Failure, Row, on_scale
 from sa2sr.inference.windows import Windows
 from sa2sr.intervals import LEVEL, Calibration, bounds
-from sa2sr.network.folder import find_model, is_exported, read_calibration, read_settings
+from sa2sr.network.folder import (
+    GRAPH_FILE,
+    INT8_GRAPH_FILE,
+    INTERVALS_FILE,
+    SETTINGS_FILE,
+    WEIGHTS_FILE,
+    find_model,
+    is_exported,
+    read_calibration,
+    read_settings,
+)
 
 LONGEST = 30.0  # seconds; longer files give several rows
 HEADS = {"sentiment": "sentiment", "transcript": "ctc"}  # of the network, by the extra that they give
@@ -26,6 +37,28 @@ BATCH_SECONDS = 240.0  # of padded audio in a batch at most
 BATCH_CLIPS = 64
 LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is batched
 LOOK_AHEAD_CLIPS = 512
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was loaded from, so that another process can load it too."""
+
+    folder: Path
+    engine: str
+    device: str
+    int8: bool
+
+    def load(self) -> "Model":
+        """Load it once more."""
+        return load(self.folder, engine=self.engine, device=self.device, int8=self.int8)
+
+    def digest(self) -> str:
+        """Of the files that the predictions follow from."""
+        found = sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.name in (SETTINGS_FILE, WEIGHTS_FILE, GRAPH_FILE, INT8_GRAPH_FILE, INTERVALS_FILE):
+                found.update(f"{path.name}\0".encode() + path.read_bytes())
+        return found.hexdigest()
 
 
 def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: bool = False) -> "Model":
@@ -42,7 +75,9 @@ def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: b
     """
     folder = find_model(path)
     settings = read_settings(folder, exported=is_exported(folder))
-    return Model(settings, make_engine(folder, settings, engine, device=device, int8=int8), read_calibration(folder))
+    origin = Origin(folder, engine, device, int8)
+    engine_ = make_engine(folder, settings, engine, device=device, int8=int8)
+    return Model(settings, engine_, read_calibration(folder), origin)
 
 
 class Model:
@@ -53,9 +88,16 @@ class Model:
     >>> table.column("valence").mean()
     """
 
-    def __init__(self, settings: ModelSettings, engine: Engine, calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        engine: Engine,
+        calibration: Calibration | None = None,
+        origin: Origin | None = None,
+    ) -> None:
         self.settings = settings
         self.engine = engine
+        self.origin = origin  # where it was loaded from, if it was
         self.calibration = calibration  # from which the intervals come; none without it
 
     @property
@@ -163,7 +205,8 @@ class Model:
         """Predict the emotions of files or of an array.
 
         Args:
-            audio: a file or folder, several of them, or an array (samples,) or (channels, samples)
+            audio: a file, a folder, a pattern such as ``"calls/**/*.wav"``, a list such as ``"@files.txt"`` or a
+                :class:`Segment` of a file; several of these; or an array (samples,) or (channels, samples)
             sampling_rate: of the array, in Hz
             name: of the array, in the table
             longest: duration of a row at most, in seconds; longer audio gives several rows of equal duration
@@ -188,7 +231,7 @@ class Model:
         extras = self.extras(transcript=transcript, sentiment=sentiment)
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
-        is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path)
+        is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path | Segment)
         if is_array:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows)
         else:
@@ -199,7 +242,7 @@ class Model:
                 table.rows.append(on_scale(each, self.scale, target))
             else:
                 table.failures.append(each)
-        single = is_array or (is_path and not is_folder(Path(audio)))
+        single = is_array or isinstance(audio, Segment) or (is_path and is_single(audio))
         if single and not table.rows:
             raise AudioError(table.failures[0].file, table.failures[0].reason)
         return table
@@ -240,18 +283,19 @@ class Model:
         return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, **options)
 
     def clips(
-        self, paths: Iterable[Path | Failure], *, longest: float = LONGEST, windows: Windows | None = None
+        self, sources: Iterable[Source], *, longest: float = LONGEST, windows: Windows | None = None
     ) -> Iterator[Clip | Failure]:
-        """What the network reads of files, one after the other; failures stay in their places."""
-        frontend, shortest = self.settings.frontend, self.shortest
-        for path in paths:
-            if isinstance(path, Failure):
-                yield path
+        """What the network reads of files and segments, one after the other; failures stay in their places."""
+        options: dict[str, Any] = {"longest": longest, "shortest": self.shortest, "windows": windows}
+        for source in sources:
+            if isinstance(source, Failure):
+                yield source
                 continue
+            part = source if isinstance(source, Segment) else Segment(str(source))
             try:
-                yield from file_clips(path, frontend, longest=longest, shortest=shortest, windows=windows)
+                yield from file_clips(part.file, self.settings.frontend, start=part.start, end=part.end, **options)
             except AudioError as error:
-                yield Failure(str(path), error.reason)
+                yield Failure(part.file, error.reason)
 
     def array_clips(
         self,

@@ -1,30 +1,128 @@
-"""Which files are meant by the files and folders that a user names."""
+"""Which audio is meant by what a user names: files, folders, patterns, lists of files, and tables of segments."""
 
+import csv
+import glob
+import math
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from sa2sr import containers
 from sa2sr.audio import SUFFIXES
-from sa2sr.inference.table import Failure
+from sa2sr.errors import AudioError
+from sa2sr.inference.rows import Failure
 
 # Of a folder these are taken, and reported where they cannot be decoded, rather than passed over in silence.
-_AUDIO = frozenset((*SUFFIXES, ".aac", ".aifc", ".amr", ".m4a", ".mp4", ".oga", ".webm", ".wma"))
+_AUDIO = frozenset((*SUFFIXES, *containers.SUFFIXES, ".aifc", ".oga"))
+_NAMES = ("file", "path", "filename", "audio")  # of the column with files in a table of segments
+_LONGEST_NAME = 1 << 16  # characters of a line in a list
 
 
-def find_audio(paths: Iterable[str | Path]) -> Iterator[Path | Failure]:
-    """Files as they are, and of folders the audio files in them and below, sorted by name.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a file."""
 
-    Symbolic links are followed, but no folder is entered twice. Hidden files and folders are passed over. A folder
-    that cannot be read, or has no audio, becomes a failure.
+    file: str
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; None: the end of the file
+
+
+Source = Path | Segment | Failure
+
+
+def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
+    """What a user names, in this order.
+
+    Files are taken as they are, and segments too. Of folders the audio files in them and below are taken, sorted by
+    name: symbolic links are followed, but no folder is entered twice; hidden files and folders are passed over. A
+    pattern such as ``calls/**/*.wav`` stands for the files that match it, sorted, and ``@files.txt`` for the files and
+    folders that the lines of a text file name. What exists under a name is never taken for a pattern or a list. A
+    folder that cannot be read or has no audio, a pattern without a match and a list that cannot be read become
+    failures.
     """
-    for path in map(Path, paths):
+    for each in named:
+        if isinstance(each, Segment | Failure):
+            yield each
+            continue
+        path, text = Path(each), str(each)
         if is_folder(path):
             yield from _audio_below(path)
+        elif text.startswith("@") and not _exists(path):
+            yield from _listed(Path(text[1:]))
+        elif glob.has_magic(text) and not _exists(path):
+            yield from _matching(text)
         else:
             yield path
 
 
-def _audio_below(root: Path) -> Iterator[Path | Failure]:
+def is_single(named: str | Path) -> bool:
+    """Whether a name stands for one file, rather than for however many there are."""
+    path, text = Path(named), str(named)
+    return not is_folder(path) and (_exists(path) or not (text.startswith("@") or glob.has_magic(text)))
+
+
+def read_segments(path: str | Path) -> Iterator[Segment | Failure]:
+    """The segments that a CSV (or .tsv) table lists: columns ``file`` (or ``path``), ``start`` and ``end`` in seconds.
+
+    An empty start is the beginning of the file, an empty end its end. Other columns are ignored, so that a table of
+    emotions lists segments too. Lines that make no sense become failures.
+
+    Raises:
+        AudioError: if the table cannot be read, or has no such columns
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
+            name = next((columns[each] for each in _NAMES if each in columns), None)
+            if name is None or not {"start", "end"} <= columns.keys():
+                raise AudioError(path, f"a table of segments has columns file, start and end, not {', '.join(columns)}")
+            for entry in reader:
+                yield _segment(entry[name], entry[columns["start"]], entry[columns["end"]], path, reader.line_num)
+    except OSError as error:
+        raise AudioError(path, f"cannot be read ({error.strerror or error})") from None
+    except csv.Error as error:
+        raise AudioError(path, f"is not CSV ({error})") from None
+
+
+def _segment(file: str | None, start: str | None, end: str | None, table: Path, line: int) -> Segment | Failure:
+    where = f"line {line} of {table}"
+    if not file:
+        return Failure(f"{table}, line {line}", "names no file")
+    times: list[float] = []
+    for name, text, default in (("start", start, 0.0), ("end", end, math.inf)):
+        try:
+            times.append(float(text) if text and text.strip() else default)
+        except ValueError:
+            return Failure(file, f"{where}: {name} is {text!r}, not a number of seconds")
+    if not 0 <= times[0] < times[1]:
+        return Failure(file, f"{where}: a segment cannot go from {times[0]:g} to {times[1]:g} s")
+    return Segment(file, times[0], times[1] if math.isfinite(times[1]) else None)
+
+
+def _listed(path: Path) -> Iterator[Source]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            while line := file.readline(_LONGEST_NAME):
+                if name := line.rstrip("\r\n"):
+                    yield from _audio_below(Path(name)) if is_folder(Path(name)) else (Path(name),)
+    except (OSError, ValueError) as error:
+        yield Failure(f"@{path}", f"is a list that cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _matching(pattern: str) -> Iterator[Source]:
+    """The files that match: those with an ending of their own in the pattern, otherwise the audio files."""
+    ending = Path(pattern).suffix
+    found = (Path(name) for name in sorted(glob.iglob(pattern, recursive=True)))
+    files = [path for path in found if not is_folder(path) and (ending or path.suffix.lower() in _AUDIO)]
+    yield from files
+    if not files:
+        yield Failure(pattern, "is a pattern that no audio file matches")
+
+
+def _audio_below(root: Path) -> Iterator[Source]:
     unreadable: list[OSError] = []
     entered: set[tuple[int, int]] = set()
     found = False
@@ -52,4 +150,11 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a name that is too long, or has a NUL byte
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
         return False

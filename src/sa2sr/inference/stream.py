@@ -7,7 +7,7 @@ import numpy as np
 from sa2sr.audio import MAX_CHANNELS, Resampler
 from sa2sr.config import Scale
 from sa2sr.errors import AudioError
-from sa2sr.inference.clips import checked_rate, make_clip, mono
+from sa2sr.inference.clips import Recording, checked_rate, make_clip, mono
 from sa2sr.inference.table import Failure, Row, on_scale
 from sa2sr.inference.windows import Cutter, Part, Windows
 
@@ -51,6 +51,7 @@ class Stream:
         self.source_rate = checked_rate(sampling_rate, name)
         self.level, self.closed = model.interval_level(level), False
         self.extras, self.scale = extras, scale or model.scale
+        self._recording = Recording(name, self.source_rate, channels)
         rate = model.settings.frontend.sampling_rate
         self._resampler, self._cutter = Resampler(self.source_rate, rate), Cutter(windows, rate)
 
@@ -84,6 +85,6 @@ class Stream:
 
     def _rows(self, parts: list[Part]) -> list[Row | Failure]:
         frontend, shortest = self.model.settings.frontend, self.model.shortest
-        clips = (make_clip(part, self.name, self.source_rate, frontend, shortest) for part in parts)
+        clips = (make_clip(part, self._recording, frontend, shortest) for part in parts)
         rows = self.model.rows(clips, self.level, self.extras)
         return [on_scale(each, self.model.scale, self.scale) for each in rows]

@@ -107,17 +107,27 @@ def _povey_window(size: int) -> NDArray[np.float32]:
     return ((0.5 - 0.5 * np.cos(phase)) ** 0.85).astype(np.float32)
 
 
+def filter_edges(settings: FrontEnd) -> NDArray[np.float64]:
+    """Frequencies in Hz, (filters + 2,): filter k begins at the k-th, peaks at the next and ends at the one after."""
+    edges: NDArray[np.float64] = 700.0 * np.expm1(_mel_edges(settings) / 1127.0)
+    return edges
+
+
+def _mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
+
+
+def _mel_edges(settings: FrontEnd) -> NDArray[np.float64]:
+    low, high = _mel(LOW_HZ), _mel(settings.sampling_rate / 2 - BELOW_NYQUIST_HZ)
+    return np.linspace(low, high, settings.filters + 2)
+
+
 @lru_cache
 def _mel_filters(settings: FrontEnd) -> NDArray[np.float32]:
     """Triangles that are equally spaced on the mel scale: (size / 2 + 1, filters)."""
-
-    def mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
-
     size = _fft_size(settings.window_samples)
-    bins = mel(np.arange(size // 2 + 1) * settings.sampling_rate / size)[:, None]
-    low, high = mel(LOW_HZ), mel(settings.sampling_rate / 2 - BELOW_NYQUIST_HZ)
-    edges = np.linspace(low, high, settings.filters + 2)
+    bins = _mel(np.arange(size // 2 + 1) * settings.sampling_rate / size)[:, None]
+    edges = _mel_edges(settings)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
     return np.maximum(triangles, 0).astype(np.float32)

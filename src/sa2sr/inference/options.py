@@ -1,0 +1,44 @@
+"""What a user wants of predictions, beside the audio."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sa2sr.inference.model import LONGEST, Model
+from sa2sr.inference.rows import Failure, Heading, Row, on_scale
+from sa2sr.inference.sources import Source
+from sa2sr.inference.windows import Windows
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of :meth:`sa2sr.Model.predict` that concern files."""
+
+    longest: float = LONGEST
+    windows: Windows | None = None
+    level: float | None = None
+    scale: str = "labels"
+    transcript: bool = False
+    sentiment: bool = False
+
+    def heading(self, model: Model) -> Heading:
+        """What the table will be.
+
+        Raises:
+            ModelError: if the model cannot give that
+            ValueError: if the scale or the level does not exist
+        """
+        extras = model.extras(transcript=self.transcript, sentiment=self.sentiment)
+        return Heading(model.output_scale(self.scale), model.settings.name, model.interval_level(self.level), extras)
+
+    def rows(self, model: Model, sources: Iterable[Source]) -> Iterator[Row | Failure]:
+        """Rows and failures of files, in their order, on the scale of the table."""
+        heading = self.heading(model)
+        clips = model.clips(sources, longest=self.longest, windows=self.windows)
+        for each in model.rows(clips, heading.level, heading.extras):
+            yield on_scale(each, model.scale, heading.scale)
+
+    def described(self) -> dict[str, Any]:
+        """What rows depend on beside the heading, in JSON."""
+        windows = [self.windows.duration, self.windows.hop] if self.windows else None
+        return {"longest": self.longest, "windows": windows}
