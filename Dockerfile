@@ -16,7 +16,7 @@ project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 needed = {"numpy", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "soundfile", "soxr", "typer"}
 extras = project["optional-dependencies"]
 core = [each for each in project["dependencies"] if re.match(r"[\w-]+", each)[0] in needed]
-print(*core, *extras["onnx"], *extras["serve"], sep="\n")
+print(*core, *extras["av"], *extras["onnx"], *extras["serve"], sep="\n")
 SCRIPT
 RUN pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps .
 

@@ -17,7 +17,7 @@ import pytest
 
 from sa2sr.inference import Model
 from sa2sr.inference.table import Row
-from tests.serving.conftest import Server, serving
+from tests.serving.conftest import Server, Voice, serving
 
 Wav = Callable[..., bytes]
 
@@ -67,6 +67,24 @@ def test_a_long_file_comes_in_chunks_and_equals_offline_prediction(
     offline = expected(model, content, tmp_path, window=4, hop=0.5)
     assert len(offline) > 100
     assert numbers(answer["rows"]) == numbers(offline)
+
+
+@pytest.mark.parametrize(("suffix", "codec", "rate"), [("m4a", "aac", 44_100), ("webm", "libopus", 48_000)])
+def test_containers(
+    client: httpx.Client, model: Model, voice: Voice, tmp_path: Path, suffix: str, codec: str, rate: int
+) -> None:
+    av = pytest.importorskip("av", reason="containers are read by PyAV")
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(3, 1, rate)[None], format="flt", layout="mono")
+        frame.sample_rate = rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    answer = client.post("/v1/predict", params={"window": 1}, files={"file": ("x", path.read_bytes())}).json()
+    assert numbers(answer["rows"]) == numbers(list(model.predict(path, window=1)))
+    cut_off = client.post("/v1/predict", content=path.read_bytes()[:200])
+    assert cut_off.status_code == 422
 
 
 def test_formats_and_scales(client: httpx.Client, model: Model, wav: Wav, tmp_path: Path) -> None:

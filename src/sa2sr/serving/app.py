@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,7 @@ def _api(service: Service, access: Access) -> APIRouter:
             "level": level or None,
             "heard": heard(model),
             "columns": list(columns_of(level)),
+            "formats": formats(),
             "sampling_rate": model.settings.frontend.sampling_rate,
             "limits": {"body": limits.body, "files": limits.files, "seconds": limits.seconds, "idle": limits.idle},
         }
@@ -146,6 +148,12 @@ def _api(service: Service, access: Access) -> APIRouter:
         await Session(socket, service, access, threads).run()
 
     return router
+
+
+def formats() -> list[str]:
+    """Kinds of files that the server can decode, by the ends of their names; of each kind the best known."""
+    containers = ("m4a", "mp4", "webm", "aac") if find_spec("av") is not None else ()
+    return ["wav", "flac", "mp3", "ogg", "opus", *containers]
 
 
 def _answer_errors(app: FastAPI) -> None:

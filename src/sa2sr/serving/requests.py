@@ -20,7 +20,6 @@ from sa2sr.serving.refusals import RefusalError
 from sa2sr.serving.settings import Limits
 
 _LONGEST_NAME = 255  # characters
-_CONTAINERS = (".aac", ".aifc", ".m4a", ".mp4", ".oga", ".webm")  # that a decoder may want to know
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class _Files:
 
     def new(self, name: str) -> tuple[Path, IO[bytes]]:
         suffix = Path(name).suffix.lower()
-        known = suffix if suffix in SUFFIXES + _CONTAINERS else ""
+        known = suffix if suffix in SUFFIXES else ""  # which libsndfile may want to know
         handle, path = tempfile.mkstemp(suffix=known, dir=self.folder)
         self.paths.append(Path(path))
         return Path(path), os.fdopen(handle, "wb")

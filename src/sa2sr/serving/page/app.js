@@ -218,7 +218,7 @@ async function begin() {
   get("model").textContent = `${model.model} · rates from ${low} to ${high}`;
   get("scale").options[0].textContent = `${low} to ${high}`;
   get("accepted").textContent =
-    `wav, flac, mp3, ogg, opus · up to ${megabytes(model.limits.body)}, ${Math.floor(model.limits.seconds / 60)} min`;
+    `${model.formats.join(", ")} · up to ${megabytes(model.limits.body)}, ${Math.floor(model.limits.seconds / 60)} min`;
   for (const each of model.heard) get(each).closest("label").hidden = false;
 }
 
