@@ -38,6 +38,9 @@ def predict(
     hop: Annotated[
         float | None, typer.Option(help="Seconds from a window to the next; 2 for a pipe, else they do not overlap.")
     ] = None,
+    vad: Annotated[
+        bool, typer.Option("--vad", help="Instead: a row for every stretch of speech that silero-vad finds.")
+    ] = False,
     raw: Annotated[
         int | None, typer.Option(help="A pipe carries no WAV, but 16-bit little-endian mono samples of this rate.")
     ] = None,
@@ -96,9 +99,9 @@ def predict(
         raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
     if resume and (out is None or from_pipe):
         raise UserError("--resume continues a table of files: name it with --out")
-    options = Options(
-        longest=longest, windows=windows, level=level, scale=scale, transcript=transcript, sentiment=sentiment
-    )
+    if vad and (windows is not None or from_pipe):
+        raise UserError("--vad is for files, and without windows")
+    options = Options(longest, windows, vad, level, scale, transcript, sentiment)
     loaded = load(model, engine=engine, device=device, int8=int8)
     try:
         options.heading(loaded)

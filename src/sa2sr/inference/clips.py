@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, probe, read_blocks, read_parts, resample
 from sa2sr.config import FrontEnd
-from sa2sr.errors import AudioError
+from sa2sr.errors import AudioError, ModelError
+from sa2sr.inference.voice import RATE, speech_in
 from sa2sr.inference.windows import Part, Windows, cut
 from sa2sr.speech.features import FLOOR, Frames, Waveform, filter_edges, lfbe, normalise, stack
 
@@ -50,6 +51,7 @@ def file_clips(
     longest: float,
     shortest: float,
     windows: Windows | None = None,
+    vad: bool = False,
     start: float = 0.0,
     end: float | None = None,
 ) -> Iterator[Clip]:
@@ -63,6 +65,7 @@ def file_clips(
         longest: duration of a clip at most, in seconds; it does not concern windows
         shortest: shorter clips are noted, in seconds
         windows: overlapping clips instead
+        vad: stretches of speech instead
         start: where to begin, in seconds
         end: where to end, in seconds; by default the end of the file
 
@@ -71,8 +74,8 @@ def file_clips(
     """
     info, rate = probe(path), frontend.sampling_rate
     parts: Iterator[Part]
-    if windows:
-        parts = cut(read_blocks(path, rate, **span(start, end)), windows, rate)
+    if windows or vad:
+        parts = _chosen(read_blocks(path, rate, **span(start, end)), rate, windows, longest)
     else:
         parts = _consecutive(read_parts(path, rate, longest, **span(start, end)))
     heard = Recording(str(path), info.sampling_rate, info.channels, start)
@@ -93,6 +96,7 @@ def array_clips(
     longest: float,
     shortest: float,
     windows: Windows | None = None,
+    vad: bool = False,
 ) -> Iterator[Clip]:
     """An array (samples,) or (channels, samples) as :func:`file_clips` does a file.
 
@@ -106,8 +110,8 @@ def array_clips(
     source_rate, rate = checked_rate(sampling_rate, name), frontend.sampling_rate
     array = np.asarray(samples)
     waveform = resample(mono(array, name), source_rate, rate)
-    if windows:
-        parts = cut([waveform], windows, rate)
+    if windows or vad:
+        parts = _chosen([waveform], rate, windows, longest)
     else:
         count = math.ceil(len(waveform) / rate / longest)
         size = math.ceil(len(waveform) / count)
@@ -143,6 +147,15 @@ def checked_rate(sampling_rate: int, name: str) -> int:
     if not SAMPLING_RATES[0] <= sampling_rate <= SAMPLING_RATES[1]:
         raise AudioError(name, f"{sampling_rate} Hz is not the sampling rate of speech")
     return sampling_rate
+
+
+def _chosen(blocks: Iterable[Waveform], rate: int, windows: Windows | None, longest: float) -> Iterator[Part]:
+    """Windows, or stretches of speech where there are none."""
+    if windows:
+        return cut(blocks, windows, rate)
+    if rate != RATE:
+        raise ModelError(f"speech is found at {RATE} Hz; the model hears {rate} Hz")
+    return speech_in(blocks, longest)
 
 
 def _consecutive(waveforms: Iterable[Waveform]) -> Iterator[Part]:

@@ -102,7 +102,7 @@ class OnnxEngine(Engine):
             ModelError: if it is not the graph of such a model, or onnxruntime is not installed
         """
         self.filters = settings.frontend.filters
-        self.session = _session(graph)
+        self.session = session(graph)
         self.threads = threads or cores()
         self._pool: ThreadPoolExecutor | None = None
         source = str(graph) if isinstance(graph, Path) else f"the graph of '{settings.name}'"
@@ -169,7 +169,7 @@ class TorchEngine(Engine):
         return [Heard(*each) for each in zip(emotions, transcripts, sentiments, strict=True)]
 
 
-def _session(graph: Path | bytes) -> Any:
+def session(graph: Path | bytes) -> Any:
     """An onnxruntime session of one thread."""
     try:
         import onnxruntime

@@ -198,6 +198,7 @@ class Model:
         window: float | None = None,
         hop: float | None = None,
         level: float | None = None,
+        vad: bool = False,
         scale: str = "labels",
         transcript: bool = False,
         sentiment: bool = False,
@@ -212,6 +213,7 @@ class Model:
             longest: duration of a row at most, in seconds; longer audio gives several rows of equal duration
             window: instead, a row for every window of this duration, in seconds; the last one may be shorter
             hop: seconds from the beginning of a window to that of the next; by default they do not overlap
+            vad: instead, a row for every stretch of speech that silero-vad finds, of ``longest`` at most
             level: of the intervals: the share of ratings that they hold; by default 0.9 if the model is calibrated;
                 0: no intervals
             scale: ``"labels"``, that of the ratings which the model learnt from, or ``"0-1"``
@@ -231,11 +233,13 @@ class Model:
         extras = self.extras(transcript=transcript, sentiment=sentiment)
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
+        if windows and vad:
+            raise ValueError("rows are windows or stretches of speech (vad), not both")
         is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path | Segment)
         if is_array:
-            clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows)
+            clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows, vad=vad)
         else:
-            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows)
+            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows, vad=vad)
         table = EmotionTable([], target, self.settings.name, level=level, extras=extras)
         for each in self.rows(clips, level, extras):
             if isinstance(each, Row):
@@ -283,17 +287,23 @@ class Model:
         return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, **options)
 
     def clips(
-        self, sources: Iterable[Source], *, longest: float = LONGEST, windows: Windows | None = None
+        self,
+        sources: Iterable[Source],
+        *,
+        longest: float = LONGEST,
+        windows: Windows | None = None,
+        vad: bool = False,
     ) -> Iterator[Clip | Failure]:
         """What the network reads of files and segments, one after the other; failures stay in their places."""
-        options: dict[str, Any] = {"longest": longest, "shortest": self.shortest, "windows": windows}
+        options: dict[str, Any] = {"longest": longest, "shortest": self.shortest, "windows": windows, "vad": vad}
         for source in sources:
             if isinstance(source, Failure):
                 yield source
                 continue
             part = source if isinstance(source, Segment) else Segment(str(source))
             try:
-                yield from file_clips(part.file, self.settings.frontend, start=part.start, end=part.end, **options)
+                found = file_clips(part.file, self.settings.frontend, start=part.start, end=part.end, **options)
+                yield from _or_failure(found, part.file)
             except AudioError as error:
                 yield Failure(part.file, error.reason)
 
@@ -305,11 +315,13 @@ class Model:
         name: str = "array",
         longest: float = LONGEST,
         windows: Windows | None = None,
+        vad: bool = False,
     ) -> Iterator[Clip | Failure]:
         """What the network reads of an array."""
-        options = {"longest": longest, "shortest": self.shortest}
+        options: dict[str, Any] = {"longest": longest, "shortest": self.shortest, "windows": windows, "vad": vad}
         try:
-            yield from array_clips(samples, sampling_rate, name, self.settings.frontend, windows=windows, **options)
+            found = array_clips(samples, sampling_rate, name, self.settings.frontend, **options)
+            yield from _or_failure(found, name)
         except AudioError as error:
             yield Failure(name, error.reason)
 
@@ -356,6 +368,16 @@ class Model:
         optional = dict(zip((*INTERVALS, *SENTIMENTS), (*ends, *shares), strict=True))
         row = Row(clip.file, start, end, activation, valence, dominance, clip.note, transcript=heard.transcript)
         return replace(row, **optional)
+
+
+def _or_failure(clips: Iterable[Clip], file: str) -> Iterator[Clip | Failure]:
+    """Clips; where there are none, since nobody speaks, a failure that says so."""
+    nobody_spoke = True
+    for clip in clips:
+        nobody_spoke = False
+        yield clip
+    if nobody_spoke:
+        yield Failure(file, "has no speech that the voice detector finds")
 
 
 def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure]]:

@@ -16,6 +16,7 @@ class Options:
 
     longest: float = LONGEST
     windows: Windows | None = None
+    vad: bool = False
     level: float | None = None
     scale: str = "labels"
     transcript: bool = False
@@ -34,11 +35,11 @@ class Options:
     def rows(self, model: Model, sources: Iterable[Source]) -> Iterator[Row | Failure]:
         """Rows and failures of files, in their order, on the scale of the table."""
         heading = self.heading(model)
-        clips = model.clips(sources, longest=self.longest, windows=self.windows)
+        clips = model.clips(sources, longest=self.longest, windows=self.windows, vad=self.vad)
         for each in model.rows(clips, heading.level, heading.extras):
             yield on_scale(each, model.scale, heading.scale)
 
     def described(self) -> dict[str, Any]:
         """What rows depend on beside the heading, in JSON."""
         windows = [self.windows.duration, self.windows.hop] if self.windows else None
-        return {"longest": self.longest, "windows": windows}
+        return {"longest": self.longest, "windows": windows, "vad": self.vad}
