@@ -38,7 +38,7 @@ class Server:
     def metric(self, name: str) -> float:
         with self.client() as client:
             lines = client.get("/metrics").text.splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), 0))
 
 
 @pytest.fixture(scope="session")

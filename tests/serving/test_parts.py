@@ -20,9 +20,14 @@ from sa2sr.errors import AudioError
 from sa2sr.inference import Model
 from sa2sr.inference.clips import Clip, file_clips
 from sa2sr.inference.windows import Windows
+from sa2sr.serving.answers import Answer, Options
 from sa2sr.serving.batching import Batcher
 from sa2sr.serving.decoder import TooLongError
 from sa2sr.serving.decoding import Decoders, Job
+from sa2sr.serving.monitoring import Monitor
+from sa2sr.serving.requests import Upload
+from sa2sr.serving.service import Service
+from sa2sr.serving.settings import Limits
 from tests.serving.conftest import Server, Voice
 
 
@@ -103,6 +108,31 @@ def test_the_batcher_answers_everybody_and_faults_stay_with_who_caused_them(mode
     last = [batcher.submit([clip]) for clip in clips]
     batcher.close()
     assert [future.result(0) for future in last] == [[row] for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("options", "enough"),
+    [(Options(), True), (Options(window=2), True), (Options(window=2, hop=1), False), (Options(window=0.5), False)],
+)
+def test_a_request_may_not_ask_for_endless_work(model: Model, speech: Path, options: Options, enough: bool) -> None:
+    async def present() -> bool:
+        return False
+
+    async def run() -> Answer:
+        service = Service(model, Limits(work=50), Monitor(), decoders=1)  # windows of 50 s, over 40 s of audio
+        await service.start()
+        try:
+            return await service.predict([Upload("a.wav", speech)], options, options.heading(model), present)
+        finally:
+            await service.close()
+
+    answer = asyncio.run(run())
+    if enough:
+        assert answer.failures == []
+        assert answer.rows[-1]["end"] == 40
+    else:
+        assert ["longer hop" in failure.reason for failure in answer.failures] == [True]
+        assert answer.rows == []
 
 
 def test_the_api_is_described_with_examples(server: Server) -> None:

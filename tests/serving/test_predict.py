@@ -158,6 +158,7 @@ BAD_REQUESTS: list[tuple[dict[str, object], dict[str, object], int, str]] = [
     ({"window": "nan"}, {"content": b"x"}, 422, "window"),
     ({"window": 0.01}, {"content": b"x"}, 422, "windows begin every"),
     ({"hop": 1}, {"content": b"x"}, 422, "needs a window"),
+    ({"window": 600, "hop": 0.5}, {"content": b"x"}, 422, "overlap"),
     ({"window": 1, "hop": 2}, {"content": b"x"}, 422, "hop"),
     ({"format": "xml"}, {"content": b"x"}, 422, "format"),
     ({"scale": "1-9"}, {"content": b"x"}, 422, "scale"),
@@ -320,6 +321,22 @@ def test_killed_clients_leave_nothing_behind(server: Server, wav: Wav) -> None:
         time.sleep(0.1)
     with server.client() as client:
         assert client.post("/v1/predict", content=content).status_code == 200
+
+
+def test_nobody_computes_for_a_client_that_is_gone(server: Server, wav: Wav) -> None:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    content = wav(120, 0, 8_000)
+    head = HEAD.replace(b"predict", b"predict?window=5&hop=0.1") + f"Content-Length: {len(content)}\r\n\r\n".encode()
+    unheard = 'sa2sr_requests_total{route="/v1/predict",status="499"}'
+    clips, before = server.metric("sa2sr_batched_clips"), server.metric(unheard)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + content)
+    deadline = time.monotonic() + 30
+    while server.metric(unheard) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert server.metric("sa2sr_batched_clips") - clips < 600  # of more than 1100
+    assert server.metric("sa2sr_queue") == 0
 
 
 def test_a_full_queue_answers_503(strict: Server, wav: Wav) -> None:

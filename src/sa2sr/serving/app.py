@@ -103,7 +103,7 @@ def _api(service: Service, access: Access) -> APIRouter:
         service.check_windows(options.window, options.hop)
         heading = options.heading(model)
         async with service.spool.uploads(request, several=several) as uploads:
-            return (await service.predict(uploads, options, heading)).response(options.format)
+            return (await service.predict(uploads, options, heading, request.is_disconnected)).response(options.format)
 
     @router.post("/v1/predict", dependencies=guarded, openapi_extra=documented(several=False))
     async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:

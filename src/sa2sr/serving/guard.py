@@ -105,7 +105,7 @@ def authorised(headers: Headers, access: Access, shown: str | None = None) -> bo
     if shown is None:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         shown = shown if scheme.lower() == "bearer" else ""
-    return hmac.compare_digest(shown.strip().encode(), access.token.encode())
+    return hmac.compare_digest(shown.strip().encode(errors="surrogatepass"), access.token.encode())
 
 
 def _name(host: str) -> str:

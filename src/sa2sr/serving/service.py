@@ -2,10 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect
 
 from sa2sr.errors import AudioError
+from sa2sr.inference.clips import Clip
 from sa2sr.inference.model import Model
 from sa2sr.inference.table import Failure, Heading
 from sa2sr.processes import processors
@@ -75,26 +79,40 @@ class Service:
             raise busy("the server is shutting down", 5)
 
     def check_windows(self, window: float | None, hop: float | None) -> None:
-        """Raise a refusal if there would be more rows than anybody needs."""
+        """Raise a refusal if there would be more windows than anybody needs."""
         step = hop or window
-        if step is not None and step < self.limits.shortest_hop:
+        if step is None or window is None:
+            return
+        if step < self.limits.shortest_hop:
             raise RefusalError(422, "bad_request", f"windows begin every {self.limits.shortest_hop:g} s at most")
+        if window > self.limits.overlap * step:
+            raise RefusalError(422, "bad_request", f"at most {self.limits.overlap:g} windows may overlap")
 
-    async def predict(self, uploads: Sequence[Upload], options: Options, heading: Heading) -> Answer:
+    async def predict(
+        self, uploads: Sequence[Upload], options: Options, heading: Heading, gone: Callable[[], Awaitable[bool]]
+    ) -> Answer:
         """Predict files; what cannot be predicted is among the failures of the answer.
 
+        Args:
+            uploads: the files
+            options: of the request
+            heading: of the answer
+            gone: whether the client is, and nobody waits for the answer
+
         Raises:
+            ClientDisconnect: if it is
             RefusalError: 503, if there is no room for them
         """
-        answer = Answer(heading)
+        request = _Request(options, heading, gone, self.limits.work)
         turns = asyncio.Semaphore(_FILES_AT_A_TIME)
 
         async def of(upload: Upload) -> Results:
             async with turns:
-                return await self._rows(upload, options, heading)
+                return await self._rows(upload, request)
 
         with self.queue.held(len(uploads)):
             results = await asyncio.gather(*map(of, uploads))
+        answer = Answer(heading)
         for upload, each in zip(uploads, results, strict=True):
             answer.add(each, upload.name, self.model.scale)
         self.monitor.rows.inc(len(answer.rows))
@@ -102,8 +120,9 @@ class Service:
         self.monitor.failures.inc(len(answer.failures))
         return answer
 
-    async def _rows(self, upload: Upload, options: Options, heading: Heading) -> Results:
+    async def _rows(self, upload: Upload, request: "_Request") -> Results:
         """The rows of a file, and a failure for what gave none."""
+        options, heading = request.options, request.heading
         job = Job(upload.path, options.longest, options.windows, self.limits.seconds)
         results: Results = []
         computing: asyncio.Future[Results] | None = None
@@ -111,10 +130,13 @@ class Service:
         async with aclosing(self.decoders.clips(job)) as chunks:
             try:
                 async for clips in chunks:  # while the clips before them are being computed
+                    request.account(clips, upload)
                     following = asyncio.wrap_future(self.batcher.submit(clips, heading.level, heading.extras))
                     if computing is not None:
                         results += await computing
                     computing = following
+                    if await request.gone():
+                        raise ClientDisconnect
             except AudioError as error:
                 failure = error
         if computing is not None:
@@ -125,3 +147,19 @@ class Service:
             # What libraries say may hold a path, which is nobody's business.
             results.append(Failure(upload.name, failure.reason.replace(str(upload.path), upload.name)))
         return results
+
+
+@dataclass
+class _Request:
+    """What the files of a request have in common."""
+
+    options: Options
+    heading: Heading
+    gone: Callable[[], Awaitable[bool]]
+    work: float  # seconds that are left
+
+    def account(self, clips: Sequence[Clip], upload: Upload) -> None:
+        """Raise a TooLongError if there is more to do than a request may ask for."""
+        self.work -= sum(max(1.0, clip.end - clip.start) for clip in clips)
+        if self.work < 0:
+            raise TooLongError(upload.path, "has too many windows for one request; take a longer hop")

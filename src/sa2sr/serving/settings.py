@@ -11,7 +11,9 @@ class Limits:
     spool: int = 2 << 30  # bytes of all uploads that are on disk at a time
     files: int = 64  # of a batch
     seconds: float = 3600.0  # of audio in a file
-    shortest_hop: float = 0.1  # seconds; it bounds the rows of a file
+    shortest_hop: float = 0.1  # seconds
+    overlap: float = 60.0  # windows that may hear the same moment
+    work: float = 36_000.0  # seconds of all windows of a request, each counted as one at least
     decoding: float = 60.0  # seconds that the decoder may take for a file
     queue: int = 128  # files that wait or are being predicted
     uploads: int = 256  # requests whose body is still coming
