@@ -133,12 +133,40 @@ def export(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     int8: Annotated[bool, typer.Option("--int8/--no-int8", help="Also in 8-bit integers, for predict --int8.")] = True,
+    check: Annotated[
+        list[Path] | None, typer.Option(help="Cuts on which to measure what is lost; may be repeated.")
+    ] = None,
 ) -> None:
     """Export a model as ONNX, in a folder that predicts without torch: sa2sr predict --model OUT.
 
-    labels.json in it says what the graph reads and gives. Example: sa2sr export runs/emotion emotion-onnx
+    labels.json in it says what the graph reads and gives. With --check the graphs are compared with torch on rated
+    cuts, and agreement.json says what was found. Exit code 1: more is lost than should be. Examples:
+
+    sa2sr export runs/emotion emotion-onnx
+
+    sa2sr export runs/emotion emotion-onnx --check cuts/msp/test1.jsonl.gz
     """
     from sa2sr.inference.export import export as export_model
 
     for graph in sorted(export_model(model, out, int8=int8).glob("*.onnx")):
         typer.echo(f"{graph} ({graph.stat().st_size / 1e6:.1f} MB)")
+    if check:
+        _check(model, out, check)
+
+
+def _check(model: Path, out: Path, manifests: list[Path]) -> None:
+    from sa2sr.config import DIMENSIONS
+    from sa2sr.inference.agreement import AGREEMENT_FILE, FP32_DIFFERENCE, INT8_COST, check_agreement
+
+    found = check_agreement(model, out, manifests)
+    for name in ("fp32", "int8"):
+        for dimension in DIMENSIONS if name in found else ():
+            each = found[name][dimension]
+            moved = f"at most {each['largest_difference']:.2g}, on average {each['mean_difference']:.2g} from torch"
+            lost = f"; CCC {each['ccc_torch']:.4f} -> {each['ccc']:.4f}" if "ccc" in each else ""
+            typer.echo(f"{name} {dimension}: {moved}{lost}")
+    typer.echo(f"{found['utterances']:,} utterances; details in {out / AGREEMENT_FILE}", err=True)
+    if not found["ok"]:
+        limits = f"fp32 may move by {FP32_DIFFERENCE:g}, int8 may cost {INT8_COST:g} CCC"
+        typer.secho(f"more is lost than should be: {limits}", fg="red", err=True)
+        raise typer.Exit(1)
