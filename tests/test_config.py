@@ -53,10 +53,12 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
     assert (frontend.sampling_rate, frontend.filters, frontend.window_ms, frontend.step_ms) == (16000, 40, 25, 10)
     assert (frontend.stack, frontend.dimension) == (3, 120)
     if not name.startswith("demo-"):  # whose network is small, to be trained in minutes
-        assert (encoder.kind, encoder.layers, encoder.dropout) == ("lstm", 5, 0)
         predictive = recipe.pretraining is not None and recipe.pretraining.objectives.predicting_frames()
-        # Of the same size; one that predicts frames reads the past alone.
-        assert (encoder.direction, encoder.units) == (("forward", 328) if predictive else ("both", 192))
+        # All are of the same size; one that predicts frames reads the past alone.
+        wanted = ("lstm", "forward", 5, 328, 0) if predictive else ("lstm", "both", 5, 192, 0)
+        if "-conformer" in name:
+            wanted = ("conformer", "both", 8, 144, 0.1)
+        assert (encoder.kind, encoder.direction, encoder.layers, encoder.units, encoder.dropout) == wanted
     assert recipe.finetuning is not None
     emotion = recipe.finetuning.objectives.emotion
     assert emotion is not None
@@ -118,7 +120,7 @@ def test_alphabet_and_blank_make_29_characters() -> None:
         (
             "pretraining.objectives.emotions=1",
             "pretraining.objectives.emotions: unknown key",
-            "ctc, sentiment, apc, cpc, emotion",
+            "ctc, sentiment, apc, cpc, speaker, emotion",
         ),
         ("pretraining.optimiser.kind=sgd", "pretraining.optimiser.kind", "'adam' or 'adamw'"),
         ("encoder.layers=many", "encoder.layers", "valid integer"),

@@ -19,6 +19,8 @@ DIMENSIONS = ("activation", "valence", "dominance")
 SENTIMENTS = ("negative", "neutral", "positive")
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # with the CTC blank in front: the paper's 29 characters
 
+_MAX_YAML_BYTES = 100_000
+
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -97,14 +99,28 @@ class FrontEnd(Settings):
 
 
 class EncoderSettings(Settings):
-    """A stack of LSTM layers over stacked frames."""
+    """A stack of LSTM layers, or of conformer blocks, over stacked frames."""
 
     # Its name was bilstm when there was one direction less.
-    kind: Annotated[Literal["lstm"], BeforeValidator(lambda v: "lstm" if v == "bilstm" else v)] = "lstm"
+    kind: Annotated[Literal["lstm", "conformer"], BeforeValidator(lambda v: "lstm" if v == "bilstm" else v)] = "lstm"
     direction: Literal["both", "forward"] = "both"  # forward: a state depends on the past alone
     layers: int = Field(default=5, ge=1, le=32)
     units: int = Field(default=192, ge=1, le=4096)  # of a direction; states have twice as many in both
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # between layers
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # between layers; of the conformer, within them
+    heads: int = Field(default=4, ge=1, le=64)  # of the conformer's attention
+    kernel: int = Field(default=31, ge=1, le=1001)  # stacked frames, of its convolution
+
+    @model_validator(mode="after")
+    def _conformer_can_be_built(self) -> "EncoderSettings":
+        if self.kind != "conformer":
+            return self
+        if self.direction != "both":
+            raise ValueError("direction must be both: a conformer reads the whole utterance")
+        if self.units % (2 * self.heads):
+            raise ValueError(f"units ({self.units}) must be a multiple of twice the heads ({self.heads})")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel ({self.kernel}) must be odd, to reach as far back as ahead")
+        return self
 
 
 class ObjectiveSettings(Settings):
@@ -150,6 +166,31 @@ class CpcSettings(ObjectiveSettings):
     among: Literal["batch", "utterance"] = "batch"  # whose negatives a prediction is compared with
 
 
+class SpeakerSettings(ObjectiveSettings):
+    """Tell the speakers of the training set apart, or make the encoder forget them."""
+
+    stays_behind: ClassVar[bool] = True
+
+    summariser: Literal["lstm", "attention"] = "attention"
+    units: int = Field(default=64, ge=1, le=4096)  # of the summariser
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    reverse: bool = False  # the encoder learns the opposite of what the head learns
+    strength: Positive = 1.0  # of the reversed gradient
+    speakers: tuple[str, ...] = ()  # a training fills them in
+
+    @field_validator("speakers")
+    @classmethod
+    def _names_fit(cls, speakers: tuple[str, ...]) -> tuple[str, ...]:
+        size = sum(len(name.encode()) + 16 for name in speakers)
+        if size > _MAX_YAML_BYTES * 0.8:
+            raise ValueError(f"the names of {len(speakers):,} speakers are more than a settings file holds")
+        return speakers
+
+    def naming(self, speakers: Sequence[str]) -> "SpeakerSettings":
+        """The same task for these speakers."""
+        return SpeakerSettings.model_validate(self.model_dump() | {"speakers": tuple(speakers)})
+
+
 class EmotionSettings(ObjectiveSettings):
     """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
 
@@ -174,6 +215,7 @@ class Objectives(Settings):
     sentiment: SentimentSettings | None = None
     apc: ApcSettings | None = None
     cpc: CpcSettings | None = None
+    speaker: SpeakerSettings | None = None
     emotion: EmotionSettings | None = None
 
     @model_validator(mode="before")
@@ -280,7 +322,7 @@ class Stage(Settings):
     dev: Paths = ()
     scale: Scale | None = None  # onto which ratings on other scales are mapped; without it all must be on one scale
     ratings: dict[str, tuple[Literal["activation", "valence", "dominance"], ...]] = Field(default_factory=dict)
-    # ^ corpus (the folder of its manifests) -> those of its ratings that count; of other corpora all do
+    # ^ corpus -> those of its ratings that count; of other corpora all do
     objectives: Objectives
     freeze_encoder: bool = False
     augmentation: Augmentation = Augmentation()
@@ -352,7 +394,6 @@ class Recipe(Settings):
 
 S = TypeVar("S", bound=Settings)
 
-_MAX_YAML_BYTES = 100_000
 _MAX_MISTAKES = 20  # that a message lists
 _PACKAGE = Path(__file__).resolve().parent
 RECIPE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")  # installed, or in a checkout

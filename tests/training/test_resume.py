@@ -219,6 +219,27 @@ def version(path: Path) -> int | None:
         return None
 
 
+def test_negatives_are_drawn_again_as_they_were(
+    start: Any, make_recipe: Callable[..., Recipe], recipe: Recipe, tmp_path: Path
+) -> None:
+    assert recipe.pretraining is not None
+    predictive = make_recipe(
+        {
+            "encoder": {"direction": "forward", "layers": 2, "units": 8, "dropout": 0.2},
+            "pretraining.objectives": {"sentiment": {"units": 8}, "apc": 1, "cpc": {"units": 4}},
+            "pretraining.optimiser": recipe.pretraining.optimiser.model_dump(),
+            "pretraining.checkpoint_seconds": 1e-9,
+        }
+    )
+    finish(start(train, predictive, "pretraining", tmp_path / "whole"))
+    for moment in WITHIN_AN_EPOCH[1:]:
+        process = start(train_until, moment, predictive, "pretraining", tmp_path / "run")
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+    finish(start(train, predictive, "pretraining", tmp_path / "run"))
+    check_same(tmp_path / "run", tmp_path / "whole")
+
+
 def test_the_command_goes_on_where_it_was_killed(
     recipe: Recipe, uninterrupted: dict[str, Path], tmp_path: Path
 ) -> None:

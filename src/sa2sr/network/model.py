@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sa2sr.config import ModelSettings, to_yaml
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
+from sa2sr.network.conformer import ConformerEncoder
 from sa2sr.network.encoder import LstmEncoder
 from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
 from sa2sr.network.objectives import OBJECTIVES, Emotion, Objective
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
 
 
+_ENCODERS: dict[str, type[LstmEncoder] | type[ConformerEncoder]] = {"lstm": LstmEncoder, "conformer": ConformerEncoder}
 _TYPES = ("F64", "F32", "F16", "BF16")  # of weights in a file
 
 
@@ -28,7 +30,7 @@ class SpeechModel(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = LstmEncoder(settings.frontend.dimension, settings.encoder)
+        self.encoder = _ENCODERS[settings.encoder.kind](settings.frontend.dimension, settings.encoder)
         self.objectives = nn.ModuleDict(
             {
                 name: OBJECTIVES[name].build(self.encoder.dimension, objective, settings.frontend.dimension)

@@ -7,6 +7,7 @@ import torch
 from sa2sr.config import ModelSettings, Objectives, ObjectiveSettings, Recipe, Scale, Settings, Stage
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel, load_model
+from sa2sr.network.objectives import OBJECTIVES
 from sa2sr.training.data import StageData
 
 
@@ -18,7 +19,10 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     only serve a training, such as those that predict frames, stay behind.
     """
     earlier = load_model(start_from) if start_from is not None else None
-    wanted: dict[str, Settings] = dict(stage.objectives.active())
+    wanted: dict[str, Settings] = {
+        name: OBJECTIVES[name].with_labels(objective, data.train.utterances)
+        for name, objective in stage.objectives.active().items()
+    }
     if earlier is not None:
         _check_same(earlier.settings, recipe, str(start_from))
         kept = {name: objective.model_copy(update={"weight": 0.0}) for name, objective in _kept(earlier.settings)}

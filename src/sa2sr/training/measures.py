@@ -52,6 +52,10 @@ def measures(utterances: Sequence[Utterance], said: Said) -> Iterator[Measure]:
         yield Measure("sentiment", "auc", "auc", probabilities, truth, known)
         for metric in _OF_CLASSES:
             yield Measure("sentiment", metric, metric, probabilities.argmax(1), truth, known)
+    for task, name in (("apc", "l1"), ("cpc", "accuracy")):
+        if task in said:
+            sums, counts = np.array(said[task], float).T
+            yield Measure(task, name, "ratio", sums, counts, counts > 0)
 
 
 def judge(utterances: Sequence[Utterance], said: Said, resamples: int) -> dict[str, Any]:

@@ -6,13 +6,15 @@ from sa2sr.network.objectives.cpc import Cpc
 from sa2sr.network.objectives.ctc import Ctc
 from sa2sr.network.objectives.emotion import Emotion
 from sa2sr.network.objectives.sentiment import Sentiment
+from sa2sr.network.objectives.speaker import Speaker
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "ctc": Ctc,
     "sentiment": Sentiment,
     "apc": Apc,
     "cpc": Cpc,
+    "speaker": Speaker,
     "emotion": Emotion,
 }
 
-__all__ = ["OBJECTIVES", "Apc", "Cpc", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment"]
+__all__ = ["OBJECTIVES", "Apc", "Cpc", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment", "Speaker"]

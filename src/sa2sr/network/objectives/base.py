@@ -35,6 +35,11 @@ class Objective(nn.Module):
         return cls(dimension, settings)
 
     @staticmethod
+    def with_labels(settings: Any, utterances: Sequence["Utterance"]) -> Any:
+        """The settings with what the task has to know of the training set."""
+        return settings
+
+    @staticmethod
     @abstractmethod
     def has_label(utterance: "Utterance") -> bool:
         """Whether the utterance carries what this task learns from."""

@@ -75,13 +75,13 @@ class Cpc(Objective):
         losses = torch.cat(
             [
                 torch.cat([positive[:, None], negative], 1).logsumexp(1) - positive
-                for _, positive, negative in self._contrasts(states, lengths, batch)
+                for _, positive, negative in self._contrasts(states, lengths, batch, self.settings.among)
             ]
         )
         return mean_where(losses, torch.ones_like(losses, dtype=torch.bool))
 
-    def _contrasts(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Iterator[Contrast]:
-        """The predictions one step ahead, two steps ahead, ..."""
+    def _contrasts(self, states: Tensor, lengths: Tensor, batch: "Batch", among: str) -> Iterator[Contrast]:
+        """The predictions one step ahead, two steps ahead, ..., beside the negatives of the batch or the utterance."""
         within = valid_steps(lengths, states.shape[1]).unsqueeze(-1)
         embeddings = self.embedding(batch.frames.masked_fill(~within, 0)).float()  # (B, T', E)
         predictions = self.predictions(states)
@@ -89,7 +89,7 @@ class Cpc(Objective):
         row = torch.arange(len(lengths), device=lengths.device)
         negatives, owner = embeddings[row[:, None], drawn], (row + _MANY * rank())[:, None].expand_as(drawn)
         own = owner[:, :1]
-        if self.settings.among == "batch":
+        if among == "batch":
             useful = lengths > 1  # neither is a frame alone predicted, nor has an unreadable utterance more
             negatives, owner, drawn = (gather(each[useful].flatten(0, 1))[None] for each in (negatives, owner, drawn))
         for ahead in range(1, self.settings.steps + 1):
@@ -122,14 +122,17 @@ class Cpc(Objective):
         return [each[:length] for each, length in zip(predictions, lengths.tolist(), strict=True)]
 
     def evaluate(self, states: Tensor, lengths: Tensor, batch: "Batch") -> list[tuple[int, int]]:
-        """How many predictions of each utterance fit the frame that comes better than all negatives, of how many."""
+        """How many predictions of each utterance fit the frame that comes better than its negatives, of how many.
+
+        The negatives are those of the utterance alone, so that the numbers are the same in any batch.
+        """
         right, count = (torch.zeros_like(lengths) for _ in range(2))
-        for rows, positive, negative in self._contrasts(states, lengths, batch):
+        for rows, positive, negative in self._contrasts(states, lengths, batch, "utterance"):
             right.index_add_(0, rows, (positive[:, None] > negative).all(1).to(right.dtype))
             count.index_add_(0, rows, torch.ones_like(rows))
         return list(zip(right.tolist(), count.tolist(), strict=True))
 
     def score(self, predictions: Sequence[tuple[int, int]], utterances: Sequence["Utterance"]) -> dict[str, float]:
-        """The share of predictions that fit the frame that comes best."""
+        """The share of predictions that fit the frame that comes better than negatives of the same utterance."""
         right, count = (sum(each) for each in zip(*predictions, strict=True)) if predictions else (0, 0)
         return {"cpc_accuracy": right / count} if count else {}

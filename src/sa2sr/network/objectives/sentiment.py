@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from sa2sr.config import SENTIMENTS, SentimentSettings
 from sa2sr.metrics import auc, recall
-from sa2sr.network.encoder import valid_steps
 from sa2sr.network.objectives.base import Criterion, Objective
 from sa2sr.network.parallel import mean_where
+from sa2sr.network.summariser import SUMMARISERS
 
 if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
@@ -28,8 +28,7 @@ class Sentiment(Objective):
 
     def __init__(self, dimension: int, settings: SentimentSettings) -> None:
         super().__init__()
-        kinds = {"lstm": _LastState, "attention": _AttentionPooling}
-        self.summariser = kinds[settings.summariser](dimension, settings.units)
+        self.summariser = SUMMARISERS[settings.summariser](dimension, settings.units)
         self.dropout = nn.Dropout(settings.dropout)
         self.output = nn.Linear(settings.units, len(SENTIMENTS))
 
@@ -73,32 +72,3 @@ class Sentiment(Objective):
             "weighted_recall": recall(scores.argmax(1), truth, weighted=True),
             "unweighted_recall": recall(scores.argmax(1), truth, weighted=False),
         }
-
-
-class _LastState(nn.Module):
-    """One LSTM; the state after the last valid frame: (B, T', H) -> (B, units)."""
-
-    def __init__(self, dimension: int, units: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(dimension, units, batch_first=True)
-
-    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        outputs = self.lstm(states)[0]
-        last: Tensor = outputs[torch.arange(len(lengths), device=lengths.device), lengths - 1]
-        return last
-
-
-class _AttentionPooling(nn.Module):
-    """A learnt weighting of the valid frames, for corpora too small for a recurrent one: (B, T', H) -> (B, units)."""
-
-    def __init__(self, dimension: int, units: int) -> None:
-        super().__init__()
-        self.values = nn.Linear(dimension, units)
-        self.scores = nn.Linear(units, 1)
-
-    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        values = torch.tanh(self.values(states))  # (B, T', units)
-        scores = self.scores(values).float()
-        scores = scores.masked_fill(~valid_steps(lengths, states.shape[1]).unsqueeze(-1), float("-inf"))
-        pooled: Tensor = (scores.softmax(1) * values).sum(1)
-        return pooled

@@ -1,0 +1,71 @@
+"""Speaker identification and the conformer, from pre-training to a table of emotions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sa2sr
+from sa2sr.config import DIMENSIONS, Recipe
+from sa2sr.cuts import Cut, write_cuts
+from sa2sr.errors import CorpusError, ModelError
+from sa2sr.inference.export import export
+from sa2sr.network.model import load_model
+from sa2sr.training.trainer import train
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_speakers(
+    reverse: bool, make_recipe: Callable[..., Recipe], tone: Callable[..., Cut], voice: Any, tmp_path: Path
+) -> None:
+    for name, numbers in (("train", range(12)), ("dev", range(12, 18))):
+        # Of each part other speakers; the first utterance is of nobody known.
+        write_cuts(
+            tmp_path / f"{name}.jsonl",
+            (tone(n, speaker=f"{name}-{n % 3}") if n else tone(n) for n in numbers),
+        )
+    recipe = make_recipe(
+        {
+            "pretraining.train": [str(tmp_path / "train.jsonl")],
+            "pretraining.dev": [str(tmp_path / "dev.jsonl")],
+            "pretraining.objectives": {"ctc": 1, "speaker": {"weight": 20, "units": 8, "reverse": reverse}},
+            "pretraining.max_epochs": 5,
+            "finetuning.max_epochs": 1,
+        }
+    )
+    run = train(recipe, "pretraining", tmp_path / "pretrained")
+    speaker = load_model(run.path).settings.objectives.speaker
+    assert speaker is not None
+    assert speaker.speakers == ("train-0", "train-1", "train-2")
+    history, sign = run.history(), -1 if reverse else 1
+    wanted = [entry["dev"]["cer"] + sign * entry["dev"]["speaker_eer"] for entry in history]
+    assert [entry["criterion"] for entry in history] == pytest.approx(wanted)
+    if not reverse:
+        assert history[-1]["train"]["speaker_loss"] < 0.95 * history[0]["train"]["speaker_loss"]
+    finetuned = train(recipe, "finetuning", tmp_path / "finetuned", start_from=run.path)
+    assert [*load_model(finetuned.path).tasks()] == ["ctc", "emotion"]
+    assert len(sa2sr.load(finetuned.path).predict(voice(0.5), 16_000).rows) == 1
+
+
+def test_without_names_there_is_nobody_to_identify(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = make_recipe({"pretraining.objectives": {"ctc": 1, "speaker": 1}})
+    with pytest.raises(CorpusError, match="no label for 'speaker'; names of speakers are needed"):
+        train(recipe, "pretraining", tmp_path / "run")
+
+
+def test_a_conformer(make_recipe: Callable[..., Recipe], voice: Any, tmp_path: Path) -> None:
+    encoder = {"kind": "conformer", "layers": 2, "units": 16, "heads": 2, "kernel": 5, "dropout": 0.1}
+    recipe = make_recipe({"encoder": encoder, "pretraining.max_epochs": 4, "finetuning.max_epochs": 2})
+    pretrained = train(recipe, "pretraining", tmp_path / "pretrained")
+    history = pretrained.history()
+    assert history[-1]["train"]["ctc_loss"] < 0.5 * history[0]["train"]["ctc_loss"]
+    finetuned = train(recipe, "finetuning", tmp_path / "finetuned", start_from=pretrained.path)
+    (row,) = sa2sr.load(finetuned.path).predict(voice(0.5), 16_000).rows
+    (again,) = sa2sr.load(finetuned.path, engine="torch").predict(voice(0.5), 16_000).rows
+    for dimension in DIMENSIONS:
+        assert 1 <= getattr(row, dimension) == getattr(again, dimension) <= 7
+    with pytest.raises(ModelError, match="cannot be exported or run by the onnx engine: its encoder is a conformer"):
+        export(finetuned.path, tmp_path / "exported")
+    with pytest.raises(ModelError, match="the torch engine predicts with it"):
+        sa2sr.load(finetuned.path, engine="onnx").predict(voice(0.5), 16_000)
