@@ -136,7 +136,7 @@ async function record() {
 async function startRecording({ window, hop, ...rest }) {
   const chunks = [], early = [];
   const card = newCard(`Recording ${new Date().toLocaleTimeString()}`);
-  let kept = 0, stream = null, ready = false, told = 0;
+  let kept = 0, stream = null, ready = false, stopped = false, told = 0;
   card.live = true;
   card.busy("Asking for the microphone …");
   const hear = (samples, peak, rate) => {
@@ -174,6 +174,7 @@ async function startRecording({ window, hop, ...rest }) {
       card.busy(`Listening; the first estimate comes after ${window} s …`);
       for (const samples of early.splice(0)) stream.send(samples);
       ready = true;
+      if (stopped) stream.end();
     } else if (message.type === "estimate") {
       card.busy("");
       card.add([message]);
@@ -181,8 +182,11 @@ async function startRecording({ window, hop, ...rest }) {
         told = Date.now();
         say(DIMENSIONS.map((name) => `${name} ${rounded(message[name], card.scale)}`).join(", "));
       }
-    } else if (message.type === "end") done("");
-    else if (message.type === "error") done(message.message);
+    } else if (message.type === "failure") {
+      card.fail(message.reason);
+    } else {
+      done(message.type === "error" ? message.message : "");
+    }
   };
   stream = api.stream(
     { rate: microphone.rate, encoding: "pcm16", window: Number(window), hop: Number(hop), name: card.name, ...rest },
@@ -194,7 +198,8 @@ async function startRecording({ window, hop, ...rest }) {
       microphone.close();
       get("record").disabled = true; // until the server has said the rest
       get("record-hint").textContent = "Finishing …";
-      stream.end();
+      stopped = true;
+      if (ready) stream.end();
     },
   };
 }
