@@ -8,11 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from sa2sr.config import Stage
+from sa2sr.config import DIMENSIONS, Stage
 from sa2sr.errors import UserError
 from sa2sr.training.checkpoint import Position
 from sa2sr.training.data import StageData
 from sa2sr.training.run import RunFolder
+
+# Of several corpora the history has each dimension; on the terminal the mean of each is enough.
+_DETAILS = tuple(f"_{dimension}_ccc" for dimension in DIMENSIONS)
 
 
 class Monitor:
@@ -95,7 +98,7 @@ class Monitor:
             "criterion": criterion,
             "best": improved,
         }
-        shown = {key: value for key, value in dev.items() if not key.endswith("_loss")}
+        shown = {key: value for key, value in dev.items() if not key.endswith(("_loss", *_DETAILS))}
         parts = [f"{name} loss {value:.3f} / {dev.get(f'{name}_loss', math.nan):.3f}" for name, value in train.items()]
         parts += [f"{name} {value:.3f}" for name, value in shown.items()]
         mark = "  [green]best[/]" if improved else ""
