@@ -52,6 +52,11 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def study_file(tones: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     """``study_file(systems=..., sweeps=...)`` writes a study of tiny recipes and returns its path."""
+    return lambda **changes: write_study(tmp_path, tones, **changes)
+
+
+def write_study(folder: Path, tones: dict[str, Path], **changes: Any) -> Path:
+    """A study of tiny recipes, and these beside it."""
     stage: dict[str, Any] = {
         "batches": {"utterances": 4},
         "augmentation": {"speeds": [1.0], "probability": 0.0},
@@ -67,18 +72,13 @@ def study_file(tones: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
         "pretraining": {**stage, "objectives": {"ctc": 1, "sentiment": {"weight": 20, "units": 8}}},
         "finetuning": {**stage, "objectives": {"emotion": {"channels": 8, "heads": 2}}},
     }
-    (tmp_path / "tiny.yaml").write_text(json.dumps(recipe))
-    (tmp_path / "tiny-scratch.yaml").write_text("extends: tiny.yaml\nname: tiny-scratch\npretraining: null\n")
-
-    def write(name: str = "study.yaml", **changes: Any) -> Path:
-        sets = {part: str(path) for part, path in tones.items()}
-        values: dict[str, Any] = {
-            "systems": {"none": str(tmp_path / "tiny-scratch.yaml"), "sa2sr": str(tmp_path / "tiny.yaml")},
-            "pretraining": {"train": sets["train"], "dev": sets["dev"]},
-            "finetuning": {"tones": {"train": sets["train"], "dev": sets["dev"], "tests": {"unseen": sets["test"]}}},
-        }
-        path = tmp_path / name
-        path.write_text(json.dumps(values | changes))  # which YAML reads too
-        return path
-
-    return write
+    (folder / "tiny.yaml").write_text(json.dumps(recipe))
+    (folder / "tiny-scratch.yaml").write_text("extends: tiny.yaml\nname: tiny-scratch\npretraining: null\n")
+    sets = {part: str(path) for part, path in tones.items()}
+    values: dict[str, Any] = {
+        "systems": {"none": str(folder / "tiny-scratch.yaml"), "sa2sr": str(folder / "tiny.yaml")},
+        "pretraining": {"train": sets["train"], "dev": sets["dev"]},
+        "finetuning": {"tones": {"train": sets["train"], "dev": sets["dev"], "tests": {"unseen": sets["test"]}}},
+    }
+    (folder / "study.yaml").write_text(json.dumps(values | changes))  # which YAML reads too
+    return folder / "study.yaml"

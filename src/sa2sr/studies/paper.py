@@ -42,4 +42,4 @@ def reported_ccc(names: Iterable[str]) -> tuple[float, float, float] | None:
 def recipe_name(recipe: Recipe) -> str:
     """``asr-frozen`` for the recipe ``asr-small`` with a frozen encoder."""
     frozen = recipe.finetuning is not None and recipe.finetuning.freeze_encoder
-    return recipe.name.removesuffix("-frozen") + ("-frozen" if frozen else "")
+    return recipe.name.replace("-frozen", "") + ("-frozen" if frozen else "")

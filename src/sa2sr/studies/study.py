@@ -97,7 +97,7 @@ def _run(plan: Plan, out: Path, jobs: int) -> dict[str, str]:
         note_failure(cell, None)
         del waiting[cell.folder]
     with StudyProgress(out, list(plan.cells.values()), jobs) as progress:
-        progress.plan(done, failed)
+        progress.plan(done, waiting, failed)
 
         def end(cell: Cell, reason: str | None) -> None:
             note_failure(cell, reason)

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,11 @@ class StudyProgress:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def plan(self, done: Iterable[Cell], problems: Mapping[str, str]) -> None:
+    def plan(self, done: Collection[Cell], waiting: Collection[Path], problems: Mapping[str, str]) -> None:
         """Say what is to be done, and what cannot be."""
-        self.ended |= {cell.folder for cell in done}
-        left = len(self.cells) - len(self.ended)
-        self._say(f"{len(self.cells)} cells, {len(self.ended)} done already; {left} to do, {self.jobs} at a time")
+        self.ended |= {cell.folder for cell in self.cells if cell.folder not in waiting}
+        count = f"{len(self.cells)} cells, {len(done)} done already; {len(waiting)} to do"
+        self._say(f"{count}, {self.jobs} at a time")
         for name, reason in problems.items():
             self._say(f"cannot be done: {name}: {reason}", style="yellow")
         self.bars.update(self.whole, completed=len(self.ended))

@@ -1,0 +1,291 @@
+"""Studies: what is shared, and that killed and failing ones come to the same results as others."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sa2sr.cuts import read_cuts
+from sa2sr.errors import RecipeError
+from sa2sr.studies.study_plan import Cell, make_plan
+from sa2sr.studies.study_settings import load_study, shipped_studies
+
+StudyFile = Callable[..., Path]
+SWEEPS = {
+    "lambda": {"key": "pretraining.objectives.sentiment.weight", "values": [5, 20], "systems": ["sa2sr"]},
+    "labels": {"labels": [0.5, 1.0], "systems": ["none"]},
+}
+
+
+def command(study: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "sa2sr", "study", str(study), "--out", str(out), *more]
+
+
+def run(study: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(study, out, *more), capture_output=True, text=True, timeout=300)
+
+
+def names(study: Path, out: Path) -> list[str]:
+    plan = make_plan(load_study(study), out)
+    assert not plan.problems
+    return [str(folder.relative_to(out)) for folder in plan.cells]
+
+
+def cells(study: Path, out: Path) -> list[Cell]:
+    return list(make_plan(load_study(study), out).cells.values())
+
+
+def table(out: Path, name: str) -> list[dict[str, str]]:
+    with (out / "report" / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# --- The plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_pretrainings_are_shared(study_file: StudyFile, tmp_path: Path) -> None:
+    recipe = str(tmp_path / "tiny.yaml")
+    systems = {
+        "none": str(tmp_path / "tiny-scratch.yaml"),
+        "sa2sr": recipe,
+        "sa2sr-frozen": {"recipe": recipe, "frozen": True},
+        "faster": {"recipe": recipe, "changes": ["finetuning.optimiser.rate=0.02"], "seeds": [1]},
+        "asr": {"recipe": recipe, "changes": ["pretraining.objectives.sentiment=null"], "seeds": [0]},
+    }
+    study = study_file(systems=systems, seeds=[0, 1], sweeps=SWEEPS)
+    out = tmp_path / "out"
+    assert sorted(name for name in names(study, out) if name.startswith("pretrained")) == [
+        "pretrained/asr-seed0",
+        "pretrained/sa2sr-lambda-5-seed0",
+        "pretrained/sa2sr-lambda-5-seed1",
+        "pretrained/sa2sr-seed0",
+        "pretrained/sa2sr-seed1",
+    ]
+    tuned = {cell.folder.name: cell for cell in cells(study, out) if cell.stage == "finetuning"}
+    assert sorted(tuned) == sorted(
+        [f"{system}-seed{seed}" for system in ("none", "sa2sr", "sa2sr-frozen") for seed in (0, 1)]
+        + ["faster-seed1", "asr-seed0", "sa2sr-lambda-5-seed0", "sa2sr-lambda-5-seed1"]
+        + ["none-labels-0-5-seed0", "none-labels-0-5-seed1"]
+    )
+    encoder = {name: cell.encoder and str(cell.encoder.relative_to(out)) for name, cell in tuned.items()}
+    assert encoder["none-seed0"] is None
+    assert encoder["sa2sr-seed1"] == encoder["sa2sr-frozen-seed1"] == encoder["faster-seed1"]
+    assert encoder["sa2sr-lambda-5-seed1"] == "pretrained/sa2sr-lambda-5-seed1"
+    assert [tuned[f"sa2sr{kind}-seed0"].recipe.finetuning.freeze_encoder for kind in ("", "-frozen")] == [False, True]  # type: ignore[union-attr]
+    places = make_plan(load_study(study), out).places
+    of_base = {(place.sweep, place.value) for place in places[tuned["sa2sr-seed0"].folder]}
+    assert of_base == {(None, None), ("lambda", 20)}  # the recipe's own weight is a point of the sweep
+
+
+def test_what_a_cell_depends_on(study_file: StudyFile, tmp_path: Path, tones: dict[str, Path]) -> None:
+    def digests(**changes: Any) -> dict[str, str]:
+        return {cell.folder.name + cell.stage: cell.digest for cell in cells(study_file(**changes), tmp_path)}
+
+    before = digests()
+    assert digests() == before
+    unchanged = ["pretraining.checkpoint_seconds=5", "finetuning.features.source=on-the-fly"]
+    assert digests(changes=unchanged, features=str(tmp_path / "store")) == before
+    of_finetuning = digests(changes=["finetuning.optimiser.rate=0.5"])
+    assert of_finetuning["sa2sr-seed0pretraining"] == before["sa2sr-seed0pretraining"]
+    assert of_finetuning["sa2sr-seed0finetuning"] != before["sa2sr-seed0finetuning"]
+    of_pretraining = digests(changes=["pretraining.optimiser.rate=0.5"])
+    assert all(of_pretraining[name] != before[name] for name in before if "none" not in name)
+    assert of_pretraining["none-seed0finetuning"] == before["none-seed0finetuning"]
+    assert not {*digests(seeds=[1]).values()} & {*before.values()}
+    others = {"train": str(tones["test"]), "dev": str(tones["dev"])}
+    heard_other = digests(pretraining=others)
+    assert heard_other["sa2sr-seed0finetuning"] != before["sa2sr-seed0finetuning"]
+
+
+def test_what_cannot_be_planned_is_named_and_the_rest_is_planned(study_file: StudyFile, tmp_path: Path) -> None:
+    systems = {
+        "none": str(tmp_path / "tiny-scratch.yaml"),
+        "lost": "no-such-recipe",
+        "wrong": {"recipe": str(tmp_path / "tiny.yaml"), "changes": ["pretraining.no_such_key=1"]},
+    }
+    sweeps = {"rate": {"key": "finetuning.optimiser.rate", "values": [-1, 0.5], "systems": ["none"]}}
+    plan = make_plan(load_study(study_file(systems=systems, sweeps=sweeps)), tmp_path)
+    assert [folder.name for folder in plan.cells] == ["none-seed0", "none-rate-0-5-seed0"]
+    assert list(plan.problems) == ["lost", "wrong", "none-rate--1-seed0"]
+    assert "no-such-recipe" in plan.problems["lost"]
+    assert "no_such_key" in plan.problems["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": {}}, "systems"),
+        ({"systems": {"a": {"recipe": "x", "frozn": True}}}, "systems.a.frozn: unknown key; allowed here: recipe"),
+        ({"baseline": "asr"}, "there is no system 'asr'; systems: none, sa2sr"),
+        ({"comparisons": {"sa2sr": "asr"}}, "there is no system 'asr'"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [-1]}, "seeds.0"),
+        ({"systems": {"../up": "tiny"}}, "systems"),
+        ({"sweeps": {"x": {"labels": [0.5], "key": "seed", "values": [1]}}}, "needs key and values, or labels"),
+        ({"sweeps": {"x": {"labels": [1.5]}}}, "sweeps.x.labels.0"),
+        ({"finetuning": {"c": {"train": "a", "dev": "b", "tests": {}}}}, "finetuning.c.tests"),
+        ({"grid": 1}, "grid: unknown key"),
+    ],
+)
+def test_mistakes_in_a_study_are_explained(study_file: StudyFile, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_study(study_file(**changes))
+    assert message in str(caught.value)
+
+
+def test_shipped_studies_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in shipped_studies():
+        study = load_study(name)
+        sets = [s for s in (study.pretraining, *study.finetuning.values()) if s is not None]
+        for path in {p for s in sets for p in (*s.train, *s.dev)}:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        plan = make_plan(study, tmp_path / "out")
+        assert not plan.problems
+        assert {place.system for places in plan.places.values() for place in places} == {*study.systems}
+
+
+# --- Whole studies ----------------------------------------------------------------------------------------------------
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """What must not depend on how often a study was interrupted."""
+    kept = ("model.safetensors", "predictions.csv")
+    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.name in kept}
+    for name in ("emotion-ccc", "emotion-seeds", "emotion-differences", "sweep-labels-tones-unseen", "speech-scores"):
+        path = out / "report" / "tables" / f"{name}.csv"
+        found[name] = path.read_bytes() if path.exists() else b""
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tones: dict[str, Path]) -> Any:
+    """A study of two systems, one that fails in training, and a sweep: its file, its folder, what the command said."""
+    from tests.studies.conftest import write_study
+
+    folder = tmp_path_factory.mktemp("study")
+    recipe = str(folder / "tiny.yaml")
+    study = write_study(
+        folder,
+        tones,
+        systems={
+            "none": str(folder / "tiny-scratch.yaml"),
+            "sa2sr": recipe,
+            "diverging": {"recipe": recipe, "changes": ["pretraining.optimiser.rate=1.0e+38"]},
+        },
+        comparisons={"none": "sa2sr"},
+        sweeps={"labels": {"labels": [0.5, 1.0], "systems": ["none"]}},
+        pretraining={
+            "train": str(tones["train"]),
+            "dev": str(tones["dev"]),
+            "tests": {"heard": str(tones["test"])},
+        },
+    )
+    answer = run(study, folder / "whole")
+    return study, folder / "whole", answer
+
+
+def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(whole: Any) -> None:
+    _, out, answer = whole
+    assert answer.returncode == 1, answer.stderr
+    failed = json.loads((out / "failures.json").read_text())
+    assert list(failed) == ["pretrained/diverging-seed0", "finetuned/tones/diverging-seed0"]
+    assert "not finite" in failed["pretrained/diverging-seed0"]
+    assert "needs " in failed["finetuned/tones/diverging-seed0"]
+    for name, reason in failed.items():
+        assert (out / name / "failure.txt").read_text() == reason + "\n"
+        assert f"{name}: FAILED" in answer.stderr
+    assert "4 cells are done, 2 failed" in answer.stdout
+    assert "of 6]" in answer.stderr
+    assert [row["system"] for row in table(out, "emotion-ccc")] == ["none", "sa2sr"]
+    assert [row["system"] for row in table(out, "speech-scores")] == ["sa2sr"]
+    assert [row["value"] for row in table(out, "sweep-labels-tones-unseen")] == ["50 %", "100 %"]
+    assert {row["system"] for row in table(out, "costs")} >= {"none", "sa2sr"}
+    log = (out / "pretrained" / "diverging-seed0" / "log.txt").read_text()
+    assert "not finite" in log
+    environment = json.loads((out / "finetuned" / "tones" / "none-seed0" / "environment.json").read_text())
+    assert environment["threads"] == 1
+
+
+def test_a_share_of_the_labels(whole: Any, tones: dict[str, Path]) -> None:
+    _, out, _ = whole
+    (drawn,) = (out / "labels").iterdir()
+    everything = [cut.id for cut in read_cuts(tones["train"])]
+    chosen = [cut.id for cut in read_cuts(drawn)]
+    assert len(chosen) == len({*chosen}) == len(everything) // 2
+    assert chosen == [name for name in everything if name in chosen]
+
+
+def test_killed_twice_a_study_comes_to_the_same_results(whole: Any, tmp_path: Path) -> None:
+    study, reference, _ = whole
+    out = tmp_path / "out"
+    for number, (seen, number_signal) in enumerate(
+        [
+            ("pretrained/sa2sr-seed0/checkpoint.safetensors", signal.SIGKILL),
+            ("finetuned/*/sa2sr*/history.jsonl", signal.SIGINT),
+        ]
+    ):
+        process = subprocess.Popen(command(study, out, "--jobs", "2"), stderr=subprocess.PIPE, text=True)
+        while not list(out.glob(seen)):
+            assert process.poll() is None, (number, process.communicate())
+            time.sleep(0.002)
+        process.send_signal(number_signal)
+        process.wait(60)
+        assert process.returncode in (-signal.SIGKILL, 130)
+    answer = run(study, out, "--jobs", "2")
+    assert answer.returncode == 1, answer.stderr
+    ours, theirs = results(out), results(reference)
+    assert ours.keys() == theirs.keys()
+    assert len([name for name in ours if name.endswith("predictions.csv")]) == 4
+    for name, content in ours.items():
+        assert content == theirs[name], name
+    left = [path for path in out.rglob(".*") if path.suffix != ".lock" and path.name != ".lock"]
+    assert not left, "temporary files of killed processes"
+
+
+def test_what_is_done_is_skipped_and_a_folder_of_another_training_left_alone(whole: Any) -> None:
+    study, out, _ = whole
+    values = json.loads(study.read_text())
+    values["systems"] = {name: values["systems"][name] for name in ("none", "sa2sr")}
+    changed = study.parent / "changed.yaml"
+    changed.write_text(json.dumps(values | {"changes": ["finetuning.optimiser.rate=0.5"], "sweeps": {}}))
+    before = results(out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("model/*")}
+    answer = run(changed, out)
+    assert answer.returncode == 1, answer.stderr
+    assert "3 cells, 1 done already; 0 to do" in answer.stderr
+    for name in ("none-seed0", "sa2sr-seed0"):
+        assert f"{out}/finetuned/tones/{name}: holds a training with another recipe.finetuning" in answer.stderr
+    after = results(out)
+    assert all(after[name] == content for name, content in before.items() if "/" in name)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("model/*")} == times
+
+
+def test_what_failed_is_tried_again(whole: Any) -> None:
+    study, out, _ = whole
+    values = json.loads(study.read_text())
+    values["systems"] = {"diverging": values["systems"]["diverging"]}
+    alone = study.parent / "alone.yaml"
+    alone.write_text(json.dumps(values | {"comparisons": {}, "sweeps": {}}))
+    answer = run(alone, out)
+    assert answer.returncode == 2
+    assert "2 cells, 0 done already; 2 to do" in answer.stderr
+    assert "pretrained/diverging-seed0: FAILED" in answer.stderr
+    assert "nothing could be done" in answer.stderr
+    assert (out / "pretrained" / "diverging-seed0" / "log.txt").read_text().count("not finite") == 2
+
+
+def test_nothing_done_is_an_error(study_file: StudyFile, tmp_path: Path) -> None:
+    answer = run(study_file(systems={"lost": "no-such-recipe"}), tmp_path / "out")
+    assert answer.returncode == 2
+    assert "nothing could be done" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert run(tmp_path / "no-such.yaml", tmp_path / "out").returncode == 2
