@@ -1,0 +1,96 @@
+"""Every encoder with every task: neither padding nor company matters, and what is loaded says what was saved."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sa2sr.config import ModelSettings
+from sa2sr.network.model import SpeechModel, load_model, save_model
+from sa2sr.network.objectives import OBJECTIVES
+from sa2sr.speech.batches import Batch
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "lstm": {"layers": 2, "units": 6},
+    "forward": {"direction": "forward", "layers": 2, "units": 6},
+    "conformer": {"kind": "conformer", "layers": 2, "units": 8, "heads": 2, "kernel": 5},
+}
+LENGTHS = [23, 4, 11]
+NAMES = ["ann", "bo", "cy"]
+
+
+def make_model(encoder: str, summariser: str) -> SpeechModel:
+    torch.manual_seed(0)
+    chosen = {"summariser": summariser, "units": 5}
+    tasks = {
+        "ctc": {},
+        "sentiment": chosen,
+        "apc": {},
+        "cpc": {"units": 4},
+        "speaker": {**chosen, "speakers": NAMES},
+        "emotion": {"channels": 8, "heads": 2},
+    }
+    assert tasks.keys() == OBJECTIVES.keys()
+    values = {"frontend": {"filters": 3}, "encoder": ENCODERS[encoder], "objectives": tasks, "scale": {}}
+    model = SpeechModel(ModelSettings.model_validate(values)).eval().requires_grad_(False)
+    for name, weights in model.named_parameters():
+        weights.mul_(1 if "norm" in name else 2)
+    return model
+
+
+def make_batch(rows: list[int], padding: int, fill: float) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    frames = [torch.randn(length, 9, generator=generator) for length in LENGTHS]
+    lengths = torch.tensor([LENGTHS[row] for row in rows])
+    padded = torch.full((len(rows), int(lengths.max()) + padding, 9), fill)
+    for each, row in zip(padded, rows, strict=True):
+        each[: LENGTHS[row]] = frames[row]
+    sentiment = torch.eye(3)[rows]
+    ratings = torch.tensor([[1.0, 5, 3], [4, 2, 2], [6, 3, 7]])[rows]
+    names = [NAMES[row] for row in rows]
+    return Batch(
+        names, padded, lengths, [("a b", "c", "d")[row] for row in rows], sentiment, ratings, 1.0, speakers=[*names]
+    )
+
+
+def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
+    states = model.states(batch.frames, batch.lengths)
+    found = {name: task.predict(states, batch.lengths) for name, task in model.tasks().items()}
+    return found | {
+        f"{name} evaluated": task.evaluate(states, batch.lengths, batch) for name, task in model.tasks().items()
+    }
+
+
+@pytest.mark.parametrize("summariser", ["lstm", "attention"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> None:
+    model = make_model(encoder, summariser)
+    together = said(model, make_batch([0, 1, 2], padding=6, fill=50.0))
+    for row in range(len(LENGTHS)):
+        for name, (alone,) in said(model, make_batch([row], padding=0, fill=0.0)).items():
+            if isinstance(alone, str):
+                assert alone == together[name][row]
+            else:
+                np.testing.assert_allclose(alone, together[name][row], rtol=1e-4, atol=1e-4, err_msg=name)
+    for name in ("emotion", "sentiment", "speaker"):  # if utterances were all the same, the equality would mean nothing
+        assert np.ptp(together[name], axis=0).max() > 0.01, name
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_what_is_loaded_says_and_learns_the_same(encoder: str, tmp_path: Path) -> None:
+    model, batch = make_model(encoder, "attention"), make_batch([0, 1, 2], padding=2, fill=0.0)
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.settings == model.settings
+    for name, values in said(model, batch).items():
+        for one, other in zip(values, said(loaded, batch)[name], strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
+    losses, again = model(batch), loaded(batch)
+    assert losses.keys() == OBJECTIVES.keys()
+    for name, loss in losses.items():
+        assert isinstance(loss, Tensor)
+        assert loss.isfinite()
+        assert loss == again[name], name
