@@ -46,6 +46,7 @@ AT_THE_END_OF_AN_EPOCH: list[Moment] = [
     [("os.rename", "*/config.yaml"), ("os.rename", "*/checkpoint.safetensors")],
 ]
 AT_THE_END: list[Moment] = [[("os.rename", "*/metrics.json")]]
+WHILE_CALIBRATED: list[Moment] = [[("os.rename", "*/intervals.json")]]
 
 
 def train_until(moment: Moment, *what: Any) -> None:
@@ -136,6 +137,8 @@ def check_same(run: Path, other: Path) -> None:
     assert (run / "model" / "model.safetensors").read_bytes() == (other / "model" / "model.safetensors").read_bytes()
     for name in ("recipe.yaml", "model/config.yaml"):
         assert (run / name).is_file() == (other / name).is_file()
+    calibrations = [folder / "model" / "intervals.json" for folder in (run, other)]
+    assert len({path.read_bytes() if path.exists() else None for path in calibrations}) == 1
     ours, theirs = (load_file(folder / "checkpoint.safetensors") for folder in (run, other))
     assert ours.keys() == theirs.keys()
     assert any(name.startswith("optimiser.") for name in ours)
@@ -168,7 +171,7 @@ def test_the_reference_is_worth_the_name(uninterrupted: dict[str, Path]) -> None
             "pretraining",
             [*WHILE_FEATURES_ARE_BUILT, *AT_THE_START, *WITHIN_AN_EPOCH, *AT_THE_END_OF_AN_EPOCH, *AT_THE_END],
         ),
-        ("finetuning", [*WITHIN_AN_EPOCH[1:], *AT_THE_END_OF_AN_EPOCH[1:], *AT_THE_END]),
+        ("finetuning", [*WITHIN_AN_EPOCH[1:], *AT_THE_END_OF_AN_EPOCH[1:], *WHILE_CALIBRATED, *AT_THE_END]),
     ],
 )
 def test_killed_at_every_kind_of_moment(
