@@ -16,7 +16,7 @@ from sa2sr.metrics import bootstrap, paired_bootstrap
 from sa2sr.studies.paper import reported_ccc
 from sa2sr.studies.records import Evaluation, read_evaluation
 from sa2sr.studies.report import make_report
-from sa2sr.studies.systems import RESAMPLES, System, concordances, differences, split_seed
+from sa2sr.studies.systems import RESAMPLES, System, concordances, differences, drawn_unit, split_seed
 
 COUNT = 120
 SPEAKERS = [f"speaker {index % 20}" for index in range(COUNT)]
@@ -252,3 +252,27 @@ def test_order(tmp_path: Path, runs: dict[str, list[np.ndarray]]) -> None:
     make_report([tmp_path / "in"], tmp_path / "out", baseline="none", order=["sa2sr", "asr"])
     rows = read_table(tmp_path / "out" / "tables" / "emotion-ccc.csv")
     assert [row["system"] for row in rows] == ["none", "sa2sr", "asr"]
+
+
+def test_sentences_are_drawn_where_several_voices_say_the_same(tmp_path: Path) -> None:
+    """Three copies of every utterance make no interval narrower, as drawing utterances would."""
+    folder = write_evaluation(tmp_path / "once", said(1.0, 1))
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    copies = [f"v{voice}{line},{line.split(',')[0]}" for voice in range(3) for line in lines]
+    thrice = tmp_path / "thrice" / "evaluation" / "test"
+    thrice.mkdir(parents=True)
+    (thrice / "predictions.csv").write_text("\n".join([f"{header},sentence", *copies]) + "\n")
+    (thrice / "metrics.json").write_text((folder / "metrics.json").read_text())
+    once, repeated = (System("a", [evaluation(each)]) for each in (folder, thrice))
+    expected = concordances(once, resample="utterances")
+    for resample in ("auto", "sentences"):
+        assert drawn_unit(repeated, range(3 * COUNT), resample) == "sentences"  # type: ignore[arg-type]
+        found = concordances(repeated, resample=resample)  # type: ignore[arg-type]
+        for dimension in DIMENSIONS:
+            for bound in ("value", "low", "high"):
+                assert getattr(found[dimension], bound) == pytest.approx(getattr(expected[dimension], bound), abs=1e-9)
+    by_utterance = concordances(repeated, resample="utterances")["valence"]
+    width = expected["valence"].high - expected["valence"].low
+    assert by_utterance.high - by_utterance.low < 0.75 * width
+    assert drawn_unit(once, range(COUNT), "auto") == "speakers"
+    assert drawn_unit(once, range(5), "auto") == "utterances"

@@ -145,7 +145,10 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option(help="Of the report.")] = "Speech emotion recognition",
     resample: Annotated[
-        str, typer.Option(help="What the bootstrap draws: speakers, utterances, or auto: speakers if there are enough.")
+        str,
+        typer.Option(
+            help="What the bootstrap draws: speakers, sentences, utterances, or auto, which looks at the set."
+        ),
     ] = "auto",
 ) -> None:
     """Turn trainings and evaluations into tables with intervals, curves and scatter plots, as Markdown and HTML.
@@ -156,8 +159,8 @@ def report(
     """
     from sa2sr.studies.report import make_report
 
-    if resample not in ("auto", "speakers", "utterances"):
-        raise UserError(f"--resample {resample}: must be auto, speakers or utterances")
+    if resample not in ("auto", "speakers", "sentences", "utterances"):
+        raise UserError(f"--resample {resample}: must be auto, speakers, sentences or utterances")
     pairs = [(first, second) for first, _, second in (pair.partition(":") for pair in compare or [])]
     files = make_report(folders, out, title=title, baseline=baseline, comparisons=pairs, resample=resample)  # type: ignore[arg-type]
     typer.echo(f"{files.html}\n{files.markdown}")

@@ -34,7 +34,7 @@ def emotion_section(
     Args:
         systems: the others are compared with the first
         title: of the section
-        resample: what the bootstrap draws; by default speakers where there are enough, as ``sa2sr evaluate`` does
+        resample: what the bootstrap draws; see :func:`sa2sr.studies.systems.drawn_unit`
         colours: of the systems
         comparisons: further pairs of systems, the first minus the second
         reported: what the paper reports of systems

@@ -157,6 +157,7 @@ class Evaluation:
     names: list[str]
     speakers: list[str | None]
     genders: list[str | None]
+    sentences: list[str | None]  # the same for all who say one; known of corpora that several voices say
     ratings: NDArray[np.float64]  # (N, 3), NaN where unknown
     predictions: NDArray[np.float64]  # (N, 3), NaN if the model predicts no emotions
     references: list[str]  # transcripts, empty where unknown
@@ -207,6 +208,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         names=[row.get("id") or str(index) for index, row in enumerate(rows)],
         speakers=[row.get("speaker") or None for row in rows],
         genders=[row.get("gender") or None for row in rows],
+        sentences=[row.get("sentence") or None for row in rows],
         ratings=ratings,
         predictions=_numbers(rows, DIMENSIONS),
         references=[row.get("text_truth") or "" for row in rows],

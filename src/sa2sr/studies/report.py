@@ -49,7 +49,7 @@ def make_report(
         baseline: the system that the others are compared with; by default the first whose encoder was not pre-trained
         comparisons: further pairs of systems, the first minus the second
         order: of the systems in tables, after the baseline; others follow in that of their folders
-        resample: what the bootstrap draws; by default speakers where there are enough of them
+        resample: what the bootstrap draws; see :func:`sa2sr.studies.systems.drawn_unit`
         with_paper: show what the paper reports of systems of the same name
         opening: further sections, at the beginning
         extra: further sections, after the results

@@ -7,7 +7,7 @@ import numpy as np
 from sa2sr.metrics import Estimate, MetricName, bootstrap, edits
 from sa2sr.studies.document import Cell, Column, Section, Table
 from sa2sr.studies.records import Evaluation
-from sa2sr.studies.systems import RESAMPLES, Resample, System, drawn_speakers, drawn_things
+from sa2sr.studies.systems import RESAMPLES, Resample, System, drawn_groups, drawn_things
 
 _COLUMNS = (
     Column("cer", "CER", best="lowest"),
@@ -52,14 +52,14 @@ def speech_scores(evaluation: Evaluation, *, resample: Resample = "auto") -> dic
     found: dict[str, Estimate] = {}
     if evaluation.has_transcripts and evaluation.hypotheses is not None:
         rows = [row for row, reference in enumerate(evaluation.references) if reference]
-        speakers = drawn_speakers([evaluation.speakers[row] for row in rows], resample)
+        speakers = drawn_groups(evaluation, rows, resample)
         said, true = [evaluation.hypotheses[row] for row in rows], [evaluation.references[row] for row in rows]
         for name, unit in (("cer", "character"), ("wer", "word")):
             counts = edits(said, true, unit=unit)  # type: ignore[arg-type]
             found[name] = bootstrap(*counts, metric="ratio", speakers=speakers, resamples=RESAMPLES)
     if evaluation.has_sentiments and evaluation.probabilities is not None:
         rows = [int(row) for row in np.flatnonzero(evaluation.sentiments >= 0)]
-        speakers = drawn_speakers([evaluation.speakers[row] for row in rows], resample)
+        speakers = drawn_groups(evaluation, rows, resample)
         scores, classes = evaluation.probabilities[rows], evaluation.sentiments[rows]
         found["auc"] = bootstrap(scores, classes, metric="auc", speakers=speakers, resamples=RESAMPLES)
         best = scores.argmax(axis=1)

@@ -4,11 +4,12 @@ A run folder of a study says in ``cell.json`` which system it is of. Of others t
 ``asr-seed1``, or ``seed0/asr`` and ``seed1/asr``, are two seeds of the system ``asr``.
 
 Several seeds are pooled like this. The value is the mean of the seeds' metrics. Its bootstrap draws utterances (or
-speakers), the same for all seeds and systems, and, apart from that, seeds with replacement: the interval is about new
-utterances **and** new trainings. Since n seeds drawn with replacement vary by (n - 1) / n too little, their deviations
-from the mean are widened by sqrt(n / (n - 1)). A difference of two systems draws the same utterances for both
-(paired), and seeds for each by itself, since the same seed does not make two different trainings alike. With one
-seed, nothing is known of how trainings vary, and the interval is about utterances alone.
+speakers, or sentences that several voices say), the same for all seeds and systems, and, apart from that, seeds with
+replacement: the interval is about new utterances **and** new trainings. Since n seeds drawn with replacement vary by
+(n - 1) / n too little, their deviations from the mean are widened by sqrt(n / (n - 1)). A difference of two systems
+draws the same utterances for both (paired), and seeds for each by itself, since the same seed does not make two
+different trainings alike. With one seed, nothing is known of how trainings vary, and the interval is about utterances
+alone.
 """
 
 import math
@@ -27,7 +28,7 @@ from sa2sr.studies.records import Evaluation
 from sa2sr.training.measures import FEWEST_SPEAKERS
 
 RESAMPLES = 1000
-Resample: TypeAlias = Literal["auto", "speakers", "utterances"]
+Resample: TypeAlias = Literal["auto", "speakers", "sentences", "utterances"]
 
 _SEED = re.compile(r"(?:^|(?<=[-_. /]))seed[-_=]?(\d{1,10})(?![A-Za-z0-9])", re.IGNORECASE)
 
@@ -74,6 +75,11 @@ class System:
         return [self.evaluations[0].genders[row] for row in self._rows[0]]
 
     @cached_property
+    def sentences(self) -> list[str | None]:
+        """Of the utterances."""
+        return [self.evaluations[0].sentences[row] for row in self._rows[0]]
+
+    @cached_property
     def ratings(self) -> NDArray[np.float64]:
         """(N, 3), NaN where unknown."""
         return self.evaluations[0].ratings[self._rows[0]]
@@ -111,7 +117,7 @@ def concordances(system: System, *, resample: Resample = "auto") -> dict[str, Es
     for index, dimension in enumerate(DIMENSIONS):
         if values := system.by_seed(index):
             rows = system.rated(index)
-            speakers = drawn_speakers([system.speakers[row] for row in rows], resample)
+            speakers = drawn_groups(system, rows, resample)
             drawn = _drawn(system, index, rows, system.ratings[rows, index], speakers)
             found[dimension] = estimate(float(np.mean(values)), _over_seeds(drawn, draw=0))
     return found
@@ -128,7 +134,7 @@ def differences(system: System, reference: System, *, resample: Resample = "auto
         if len(own) < 2:
             continue
         truth = reference.ratings[other, index]
-        speakers = drawn_speakers([reference.speakers[row] for row in other], resample)
+        speakers = drawn_groups(reference, other, resample)
         means, drawn = [], []
         for draw, (each, rows) in enumerate(((system, own), (reference, other))):
             means.append(np.mean([ccc(of_seed, truth) for of_seed in each.predictions[:, rows, index]]))
@@ -137,17 +143,34 @@ def differences(system: System, reference: System, *, resample: Resample = "auto
     return found
 
 
-def drawn_speakers(speakers: Sequence[str | None], resample: Resample) -> Sequence[str | None] | None:
-    """The speakers of utterances, if the bootstrap draws them."""
-    enough = len({*speakers} - {None}) >= FEWEST_SPEAKERS
-    return speakers if resample == "speakers" or (resample == "auto" and enough) else None
+def drawn_groups(
+    evaluation: Evaluation | System, rows: Sequence[int], resample: Resample
+) -> Sequence[str | None] | None:
+    """The speakers or sentences of rows, if the bootstrap draws these; none if it draws utterances."""
+    unit = drawn_unit(evaluation, rows, resample)
+    if unit == "utterances":
+        return None
+    groups = evaluation.sentences if unit == "sentences" else evaluation.speakers
+    return [groups[row] for row in rows]
+
+
+def drawn_unit(evaluation: Evaluation | System, rows: Sequence[int], resample: Resample) -> str:
+    """What the bootstrap draws: by default sentences where several voices say the same, else speakers if enough.
+
+    Utterances of one sentence share their words and their rating, so they are hardly more than one.
+    """
+    if resample != "auto":
+        return resample
+    sentences = [evaluation.sentences[row] for row in rows]
+    if None not in sentences and 1 < len({*sentences}) < len(sentences):
+        return "sentences"
+    return "speakers" if len({evaluation.speakers[row] for row in rows} - {None}) >= FEWEST_SPEAKERS else "utterances"
 
 
 def drawn_things(systems: Sequence[System], resample: Resample) -> str:
     """What the bootstrap draws, in words."""
     evaluations = [evaluation for system in systems for evaluation in system.evaluations]
-    by_utterance = any(drawn_speakers(evaluation.speakers, resample) is None for evaluation in evaluations)
-    return "utterances" if by_utterance else "speakers"
+    return " or ".join(dict.fromkeys(drawn_unit(e, range(len(e.names)), resample) for e in evaluations))
 
 
 def _drawn(

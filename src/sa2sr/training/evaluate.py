@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
+from sa2sr.cuts import custom_fields
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
 from sa2sr.network.folder import find_model, read_calibration
@@ -138,6 +139,7 @@ def _row(utterance: Utterance, said: dict[str, Any]) -> dict[str, Any]:
         "end": utterance.cut.start + utterance.seconds,
         "speaker": utterance.speaker,
         "gender": utterance.gender,
+        "sentence": custom_fields(utterance.cut).get("sentence"),  # where several voices say the same
     }
     if "emotion" in said:
         for dimension, rating, emotion in zip(DIMENSIONS, utterance.ratings, said["emotion"], strict=True):
