@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sa2sr.audio import probe, read, read_blocks, read_parts, verify
+from sa2sr.audio import opened, probe, read, read_parts, verify
 from sa2sr.containers import demuxer_of
 from sa2sr.errors import AudioError
 
@@ -65,7 +65,8 @@ def test_what_was_encoded_comes_back(files: dict[str, Path], voice: Voice, name:
 @pytest.mark.parametrize("name", KINDS)
 def test_parts_and_blocks_join_to_the_whole(files: dict[str, Path], name: str) -> None:
     whole = read(files[name], 16_000)
-    np.testing.assert_allclose(np.concatenate(list(read_blocks(files[name], 16_000))), whole, atol=1e-6)
+    with opened(files[name]) as audio:
+        np.testing.assert_allclose(np.concatenate(list(audio.blocks(16_000))), whole, atol=1e-6)
     parts = list(read_parts(files[name], 16_000, 1.1))
     assert len(parts) == 3
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)

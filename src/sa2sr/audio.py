@@ -88,60 +88,80 @@ def read(
     return resample(waveform, info.sampling_rate, sampling_rate)
 
 
-def read_parts(
-    path: str | Path, sampling_rate: int, longest: float, *, offset: float = 0.0, duration: float | None = None
-) -> Iterator[NDArray[np.float32]]:
-    """Decode a file, or a part of it, in consecutive parts which, joined, are what :func:`read` gives.
+class Audio:
+    """An audio file that is open.
 
-    Memory is bounded by a part, and nothing is decoded twice.
-
-    Args:
-        path: the audio file
-        sampling_rate: of the parts, in Hz
-        longest: duration of a part at most, in seconds (and half a second, where a header promises too little). The
-            parts of a longer file have equal durations
-        offset: where to begin, in seconds
-        duration: how much to read, in seconds; to the end by default
-
-    Raises:
-        AudioError: if the file cannot be decoded, possibly after some parts
+    Attributes:
+        info: what it says of itself
     """
-    seconds = max(probe(path).seconds - offset, 1e-6)
-    seconds = seconds if duration is None else min(seconds, duration)
-    count = math.ceil(seconds / longest)
-    size = math.ceil((longest if count == 1 else seconds / count) * sampling_rate)
-    slack = sampling_rate // 2
-    waiting = np.zeros(0, np.float32)
-    for waveform in read_blocks(path, sampling_rate, offset=offset, duration=duration):
-        waiting = np.concatenate([waiting, waveform])
-        while len(waiting) > size + slack:
-            yield waiting[:size]
-            waiting = waiting[size:]
-    if len(waiting):
-        yield waiting
 
+    def __init__(self, path: str | Path, decoder: "_Decoder") -> None:
+        self.path, self._decoder = path, decoder
+        self.info = _checked_info(path, decoder)
 
-def read_blocks(
-    path: str | Path, sampling_rate: int, *, offset: float = 0.0, duration: float | None = None
-) -> Iterator[NDArray[np.float32]]:
-    """Decode a file in consecutive blocks of some seconds at most which, joined, are what :func:`read` gives.
+    def blocks(
+        self, sampling_rate: int, *, offset: float = 0.0, duration: float | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Decode it, or a part of it, in blocks of some seconds at most which, joined, are what :func:`read` gives.
 
-    Args:
-        path: the audio file
-        sampling_rate: of the blocks, in Hz
-        offset: where to begin, in seconds
-        duration: how much to read, in seconds; to the end by default
+        Args:
+            sampling_rate: of the blocks, in Hz
+            offset: where to begin, in seconds
+            duration: how much to read, in seconds; to the end by default
 
-    Raises:
-        AudioError: if the file cannot be decoded, possibly after some blocks
-    """
-    with _open(path) as file:
-        info = _checked_info(path, file)
-        start, count = _span(path, info, offset, duration)
-        resampler = Resampler(info.sampling_rate, sampling_rate)
-        for block in _blocks(path, file, info, start, count):
+        Raises:
+            AudioError: if it cannot be decoded, possibly after some blocks
+        """
+        start, count = _span(self.path, self.info, offset, duration)
+        resampler = Resampler(self.info.sampling_rate, sampling_rate)
+        for block in _blocks(self.path, self._decoder, self.info, start, count):
             yield resampler.push(to_mono(block))
         yield resampler.flush()
+
+    def parts(
+        self, sampling_rate: int, longest: float, *, offset: float = 0.0, duration: float | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Likewise, in consecutive parts of equal duration; memory is bounded by a part, and nothing is decoded twice.
+
+        Args:
+            sampling_rate: of the parts, in Hz
+            longest: duration of a part at most, in seconds (and half a second, where a header promises too little)
+            offset: where to begin, in seconds
+            duration: how much to read, in seconds; to the end by default
+
+        Raises:
+            AudioError: if it cannot be decoded, possibly after some parts
+        """
+        seconds = max(self.info.seconds - offset, 1e-6)
+        seconds = seconds if duration is None else min(seconds, duration)
+        count = math.ceil(seconds / longest)
+        size = math.ceil((longest if count == 1 else seconds / count) * sampling_rate)
+        slack = sampling_rate // 2
+        waiting = np.zeros(0, np.float32)
+        for waveform in self.blocks(sampling_rate, offset=offset, duration=duration):
+            waiting = np.concatenate([waiting, waveform]) if waiting.size else waveform
+            while len(waiting) > size + slack:
+                yield waiting[:size]
+                waiting = waiting[size:]
+        if len(waiting):
+            yield waiting
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Audio]:
+    """Open an audio file.
+
+    Raises:
+        AudioError: as :func:`probe`
+    """
+    with _open(path) as decoder:
+        yield Audio(path, decoder)
+
+
+def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator[NDArray[np.float32]]:
+    """Open a file and decode it in parts, see :meth:`Audio.parts`."""
+    with opened(path) as audio:
+        yield from audio.parts(sampling_rate, longest)
 
 
 def verify(path: str | Path) -> AudioInfo:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, probe, read_blocks, read_parts, resample
+from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, opened, resample
 from sa2sr.config import FrontEnd
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.voice import RATE, speech_in
@@ -72,19 +72,15 @@ def file_clips(
     Raises:
         AudioError: if the file cannot be decoded, possibly after some clips
     """
-    info, rate = probe(path), frontend.sampling_rate
-    parts: Iterator[Part]
-    if windows or vad:
-        parts = _chosen(read_blocks(path, rate, **span(start, end)), rate, windows, longest)
-    else:
-        parts = _consecutive(read_parts(path, rate, longest, **span(start, end)))
-    heard = Recording(str(path), info.sampling_rate, info.channels, start)
-    return (make_clip(part, heard, frontend, shortest) for part in parts)
-
-
-def span(start: float, end: float | None) -> dict[str, Any]:
-    """A part of a file as :func:`sa2sr.audio.read_blocks` wants it."""
-    return {"offset": start, "duration": None if end is None else end - start}
+    rate, duration = frontend.sampling_rate, None if end is None else end - start
+    with opened(path) as audio:
+        if windows or vad:
+            parts = _chosen(audio.blocks(rate, offset=start, duration=duration), rate, windows, longest)
+        else:
+            parts = _consecutive(audio.parts(rate, longest, offset=start, duration=duration))
+        heard = Recording(str(path), audio.info.sampling_rate, audio.info.channels, start)
+        for part in parts:
+            yield make_clip(part, heard, frontend, shortest)
 
 
 def array_clips(
