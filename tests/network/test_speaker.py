@@ -48,7 +48,8 @@ def test_the_loss_is_of_the_known_speakers_alone() -> None:
     wanted = -(probabilities[0, 2].log() + probabilities[3, 0].log()) / 2
     assert task.loss(states, batch.lengths, batch).item() == pytest.approx(wanted.item(), rel=1e-5)
     for nobody in (spoken_by([None] * 4)[1], spoken_by(["x"] * 4)[1]):
-        assert task.loss(states, batch.lengths, nobody).item() == 0
+        assert task.train().loss(states, batch.lengths, nobody).item() == 0
+        assert task.eval().loss(states, batch.lengths, nobody).isnan()
 
 
 def test_reversed_the_head_learns_the_same_and_the_encoder_the_opposite() -> None:

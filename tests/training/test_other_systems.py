@@ -41,6 +41,7 @@ def test_speakers(
     history, sign = run.history(), -1 if reverse else 1
     wanted = [entry["dev"]["cer"] + sign * entry["dev"]["speaker_eer"] for entry in history]
     assert [entry["criterion"] for entry in history] == pytest.approx(wanted)
+    assert not any("speaker_loss" in entry["dev"] for entry in history)  # whose speakers the head does not know
     if not reverse:
         assert history[-1]["train"]["speaker_loss"] < 0.95 * history[0]["train"]["speaker_loss"]
     finetuned = train(recipe, "finetuning", tmp_path / "finetuned", start_from=run.path)

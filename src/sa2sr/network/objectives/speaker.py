@@ -4,6 +4,7 @@ With ``reverse`` the gradient that reaches the encoder is turned round (Ganin an
 learning to tell the speakers apart, and the encoder learns to make that impossible.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +71,19 @@ class Speaker(Objective):
         return self.summariser(states, lengths)  # type: ignore[no-any-return]
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
-        """Cross entropy, mean over the utterances of the batch whose speaker is one of the training set."""
+        """Cross entropy, mean over the utterances of the batch whose speaker is one of the training set.
+
+        In evaluation it is NaN where there is none: a development set of other speakers has no such loss.
+        """
         names = batch.speakers or [None] * len(lengths)
         numbers = [-1 if name is None else self.numbers.get(name, -1) for name in names]
         targets = torch.tensor(numbers, device=states.device)
         logits = self.output(self.dropout(self.embeddings(states, lengths)))
         losses = functional.cross_entropy(logits.float(), targets.clamp(min=0), reduction="none")
-        return mean_where(losses, targets >= 0)
+        known = targets >= 0
+        if not self.training and not known.any():
+            return losses.new_tensor(math.nan)
+        return mean_where(losses, known)
 
     def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
         """A vector of length 1 for each voice, (units,): the more alike two are, the larger their inner product."""
