@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sa2sr.audio import Resampler, read_blocks, resample
+from sa2sr.audio import Resampler, opened, resample
 from sa2sr.cli import main
 from sa2sr.config import DIMENSIONS
 from sa2sr.errors import AudioError, ModelError
@@ -253,7 +253,8 @@ def test_wav_through_a_pipe(voice: Voice, subtype: str, channels: int, form: str
     samples = np.stack([voice(0.5, seed) for seed in range(channels)])
     content = wav(samples, 22_050, subtype, form)
     (tmp_path / "a.wav").write_bytes(content)
-    expected = np.concatenate(list(read_blocks(tmp_path / "a.wav", 22_050)))
+    with opened(tmp_path / "a.wav") as audio:
+        expected = np.concatenate(list(audio.blocks(22_050)))
     for variant in (content, endless(content, 0), endless(content, 0xFFFFFFFF), endless(content, 0x7FFFFFFF)):
         pipe = Pipe(Trickle(variant + b"\1" * (variant is content)))  # what follows the audio is none
         assert (pipe.sampling_rate, pipe.channels) == (22_050, channels)
