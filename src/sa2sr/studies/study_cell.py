@@ -125,9 +125,11 @@ def _train(cell: Cell) -> None:
 def _evaluate(cell: Cell) -> None:
     from sa2sr.training.evaluate import evaluate
 
+    stage = getattr(cell.recipe, cell.stage)
     for test in open_tests(cell):
         digest = digest_of_tests(cell, test)
-        evaluate(cell.folder, cell.tests[test], cell.test_folder(test))
+        # Ratings that were mapped onto a scale to train on them are mapped in the tests as well.
+        evaluate(cell.folder, cell.tests[test], cell.test_folder(test), map_scale=stage.scale is not None)
         _note(cell, tests=_read(cell.folder / _DONE_FILE)["tests"] | {test: digest})
 
 
