@@ -39,11 +39,13 @@ def by_loops(encoder: ConformerEncoder, frames: NDArray[np.float64]) -> NDArray[
     w = {name: weights.detach().double().numpy() for name, weights in encoder.named_parameters()}
 
     def linear(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        result: NDArray[np.float64] = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return result
 
     def norm(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+        scaled: NDArray[np.float64] = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
         return 1 / (1 + np.exp(-x))

@@ -58,7 +58,8 @@ def arrays(task: Objective) -> dict[str, NDArray[np.float64]]:
 
 def apc_errors(apc: Apc, states: Tensor, batch: Batch, steps: int) -> list[list[float]]:
     """Of each utterance, of each frame that can be predicted."""
-    weights, found = arrays(apc), []
+    weights = arrays(apc)
+    found: list[list[float]] = []
     x, h = batch.frames.double().numpy(), states.double().numpy()
     for row, length in enumerate(batch.lengths.tolist()):
         found.append([])
