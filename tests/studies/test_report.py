@@ -17,14 +17,14 @@ from sklearn.metrics import recall_score, roc_auc_score
 from typer.testing import CliRunner
 
 from sa2sr.cli import app
-from sa2sr.config import DIMENSIONS, SENTIMENTS, load_recipe, to_yaml
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, load_recipe, to_yaml
 from sa2sr.errors import UserError
 from sa2sr.studies.document import Column, Document, Section, Table
 from sa2sr.studies.folders import read_folders
-from sa2sr.studies.records import short_names
+from sa2sr.studies.records import Evaluation, short_names
 from sa2sr.studies.rendering import html, markdown, table_latex
 from sa2sr.studies.report import make_report
-from sa2sr.studies.systems import RESAMPLES
+from sa2sr.studies.systems import RESAMPLES, System
 
 COUNT = 240
 SPEAKERS = [f"speaker {index % 24}" for index in range(COUNT)]
@@ -437,3 +437,26 @@ def test_the_command(tmp_path: Path, two_systems: Any) -> None:
 
 def test_an_empty_document_is_a_page() -> None:
     check_page(html(Document("t", "s")))
+
+
+def test_only_rated_utterances_count(tmp_path: Path) -> None:
+    ratings = np.array([[1.0, 2, 3], [np.nan, np.nan, np.nan], [np.nan, 4, np.nan]])
+    predictions = np.array([[1.0, 2, 3], [1, 2, 3], [1, 2, np.nan]])
+    nobody: list[str | None] = [None] * 3
+    evaluation = Evaluation(
+        system="x",
+        path=tmp_path,
+        test_set="test",
+        scale=Scale(),
+        names=["a", "b", "c"],
+        speakers=nobody,
+        genders=nobody,
+        sentences=nobody,
+        ratings=ratings,
+        predictions=predictions,
+        references=[""] * 3,
+        hypotheses=None,
+        sentiments=np.full(3, -1),
+        probabilities=None,
+    )
+    assert System("x", [evaluation]).counted == [0, 2]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from sa2sr.cuts import read_cuts
 from sa2sr.errors import RecipeError
@@ -208,7 +209,12 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(whole: Any) -> None:
     assert [row["system"] for row in table(out, "emotion-ccc")] == ["none", "sa2sr"]
     assert [row["system"] for row in table(out, "speech-scores")] == ["sa2sr"]
     assert [row["value"] for row in table(out, "sweep-labels-tones-unseen")] == ["50 %", "100 %"]
-    assert {row["system"] for row in table(out, "costs")} >= {"none", "sa2sr"}
+    costs = {row["system"]: row for row in table(out, "costs")}
+    weights = load_file(out / "finetuned" / "tones" / "sa2sr-seed0" / "model" / "model.safetensors")
+    counted = [w for name, w in weights.items() if name.startswith("encoder.") or "emotion" in name]
+    assert len(counted) < len(weights)  # heads of the pre-training came along
+    assert int(costs["sa2sr"]["parameters"]) == int(costs["none"]["parameters"]) == sum(w.size for w in counted)
+    assert (costs["none"]["pretraining_minutes"], costs["sa2sr"]["pretraining_minutes"] != "") == ("", True)
     log = (out / "pretrained" / "diverging-seed0" / "log.txt").read_text()
     assert "not finite" in log
     environment = json.loads((out / "finetuned" / "tones" / "none-seed0" / "environment.json").read_text())
