@@ -468,9 +468,10 @@ def read_yaml(path: str | Path) -> Any:
     return _parse_yaml(text, str(path))
 
 
-def to_yaml(settings: Settings) -> str:
-    """Settings as YAML, keys in the order of their declaration, defaults included."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+def to_yaml(settings: Settings, *, defaults: bool = True) -> str:
+    """Settings as YAML, keys in the order of their declaration, with or without those that have their defaults."""
+    values = settings.model_dump(mode="json", exclude_defaults=not defaults)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -101,7 +101,7 @@ def _concordance_table(
     for system in systems:
         estimates = concordance[system.name]
         values = [estimate.value for estimate in estimates.values()]
-        speakers = len({speaker for speaker in system.speakers if speaker is not None})
+        speakers = len({speaker for row in system.counted if (speaker := system.speakers[row]) is not None})
         rows.append(
             [
                 system.name,
@@ -109,7 +109,7 @@ def _concordance_table(
                 float(np.mean(values)) if values else None,
                 *reported.get(system.name, (None, None, None)),
                 len(system.evaluations) if several else None,
-                len(system.names),
+                len(system.counted),
                 speakers or None,
             ]
         )
@@ -168,7 +168,8 @@ def _difference_table(
         for dimension in DIMENSIONS:
             difference = found.get(dimension)
             cells += [difference, difference.p_value] if difference is not None else [None, None]
-        rows.append([*cells, len({*system.names} & {*reference.names})])
+        common = {system.names[row] for row in system.counted} & {reference.names[row] for row in reference.counted}
+        rows.append([*cells, len(common)])
     about = (
         "Seeds are drawn too, for each system by itself, so it is about new trainings as well as new utterances; "
         "between single seeds it is about these trainings alone."

@@ -104,6 +104,11 @@ class System:
         known = np.isfinite(self.ratings[:, dimension]) & np.isfinite(self.predictions[:, :, dimension]).all(axis=0)
         return [int(row) for row in np.flatnonzero(known)]
 
+    @cached_property
+    def counted(self) -> list[int]:
+        """The rows with a rating and a prediction of some dimension: others count nowhere."""
+        return sorted({row for dimension in range(len(DIMENSIONS)) for row in self.rated(dimension)})
+
     def by_seed(self, dimension: int) -> list[float]:
         """The CCC of every seed; empty where there is nothing to compute."""
         rows = self.rated(dimension)
