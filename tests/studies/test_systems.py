@@ -151,6 +151,21 @@ def test_residuals_equal_an_independent_computation(tmp_path: Path, runs: dict[s
             assert by_speaker[system][f"{dimension}_farthest"].startswith(f"{farthest} (")
 
 
+def test_utterances_without_ratings_count_nowhere(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "a", said(1.0, 1))
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    blank = [
+        ",".join([*line.split(",")[:3], *("" if i % 2 == 0 else c for i, c in enumerate(line.split(",")[3:]))])
+        for line in lines[30:]
+    ]
+    (folder / "predictions.csv").write_text("\n".join([header, *lines[:30], *blank]) + "\n")
+    make_report([tmp_path / "a"], tmp_path / "out")
+    tables = tmp_path / "out" / "tables"
+    assert read_table(tables / "emotion-ccc.csv")[0]["utterances"] == "30"
+    genders = {row["gender"]: row["utterances"] for row in read_table(tables / "emotion-gender.csv")}
+    assert genders == {"female": str(GENDERS[:30].count("female")), "male": str(GENDERS[:30].count("male"))}
+
+
 def test_one_seed_is_the_plain_bootstrap(tmp_path: Path) -> None:
     folders = [write_evaluation(tmp_path / name, said(noise, 1)) for name, noise in (("a", 1.0), ("b", 2.0))]
     systems = [System(folder.parent.parent.name, [evaluation(folder)]) for folder in folders]

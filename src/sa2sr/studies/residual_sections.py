@@ -74,7 +74,7 @@ def _gender_table(systems: Sequence[System], prefix: str) -> Table:
         means = [_group_means(each, system.genders) for each in left]
         for gender in sorted({gender for gender in system.genders if gender is not None}):
             roots = [float(np.sqrt(of[gender])) if gender in of else None for of in squares]
-            count = sum(each == gender for each in system.genders)
+            count = sum(system.genders[row] == gender for row in system.counted)
             rows.append([system.name, gender, *(of.get(gender) for of in means), *roots, count])
     caption = "Residual: mean of prediction minus rating. RMSE: of the prediction that is the mean over the seeds."
     return Table(f"{prefix}-gender", columns, rows, caption)

@@ -174,8 +174,9 @@ def drawn_unit(evaluation: Evaluation | System, rows: Sequence[int], resample: R
 
 def drawn_things(systems: Sequence[System], resample: Resample) -> str:
     """What the bootstrap draws, in words."""
-    evaluations = [evaluation for system in systems for evaluation in system.evaluations]
-    return " or ".join(dict.fromkeys(drawn_unit(e, range(len(e.names)), resample) for e in evaluations))
+    rows = [system.counted or range(len(system.names)) for system in systems]
+    units = [drawn_unit(system, own, resample) for system, own in zip(systems, rows, strict=True)]
+    return " or ".join(dict.fromkeys(units))
 
 
 def _drawn(
