@@ -146,7 +146,8 @@ def measure_opensmile(folder: Path, files: list[Path], repetitions: int) -> dict
 
 def measure_processes(folder: Path, files: list[Path], repetitions: int) -> dict[str, Any]:
     model = load(folder, engine="onnx", int8=True)
-    many = files * max(1, round(7200 / duration(files)))  # hours, as jobs that are worth several processes have
+    # By default two hours, as jobs that are worth several processes have.
+    many = files * max(1, round(1440 * repetitions / duration(files)))
     seconds = {}
     with tempfile.TemporaryDirectory() as name:
         for jobs in (1, 2):
