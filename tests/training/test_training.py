@@ -21,7 +21,7 @@ from sa2sr.network.model import SpeechModel, load_model, save_model
 from sa2sr.training.evaluate import evaluate
 from sa2sr.training.initial import drifted_heads
 from sa2sr.training.optimisation import learning_rate_scale
-from sa2sr.training.run import RunFolder
+from sa2sr.training.run import RunFolder, environment
 from sa2sr.training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
@@ -527,3 +527,18 @@ def test_pretraining_goes_on_from_another_on_the_command_line(
     assert command("pretrain", tmp_path / "recipe.yaml", "--encoder", pretrained.path, "--out", out)[0] == 0
     assert RunFolder(out).history()[0]["dev"]["cer"] <= pretrained.history()[0]["dev"]["cer"]
     assert RunFolder(out).history()[0]["train"]["ctc_loss"] < pretrained.history()[0]["train"]["ctc_loss"] / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command_line"),
+    [
+        (["/venv/bin/sa2sr", "pretrain", "my recipe.yaml"], "sa2sr pretrain 'my recipe.yaml'"),
+        (["/src/sa2sr/__main__.py", "study", "x"], "sa2sr study x"),
+        (["train_all.py"], "train_all.py"),
+    ],
+)
+def test_the_command_of_a_run_is_what_a_shell_takes(
+    arguments: list[str], command_line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    assert environment()["command"] == command_line

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -160,7 +161,7 @@ def environment() -> dict[str, Any]:
     """What a result may depend on, beside recipe and data."""
     packages = ("sa2sr", "torch", "numpy", "accelerate", "lhotse", "soundfile", "soxr")
     return {
-        "command": " ".join(sys.argv[:1] and [Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in packages},
@@ -169,6 +170,13 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _command() -> str:
+    """As a shell would take it; ``python -m sa2sr`` is the same as ``sa2sr``."""
+    program = Path(sys.argv[0])
+    name = "sa2sr" if program.parts[-2:] == ("sa2sr", "__main__.py") else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def fingerprint(names: Iterable[str]) -> str:
