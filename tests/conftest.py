@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from sa2sr.config import DIMENSIONS, EncoderSettings, ModelSettings, Objectives,
 
 # Threads are a loss for networks this small, and the suite already runs in a process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell lets what it starts in the background ignore interruptions, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RandomModel = Callable[..., Path]
 SCALE = Scale(name="1-7", low=1, high=7)
