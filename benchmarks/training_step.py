@@ -32,7 +32,7 @@ from torch import nn
 from sa2sr.audio import probe
 from sa2sr.config import ALPHABET, Recipe, load_recipe
 from sa2sr.cuts import make_cut, write_cuts
-from sa2sr.network.encoder import BiLstmEncoder
+from sa2sr.network.encoder import LstmEncoder
 from sa2sr.speech.batches import Batch
 from sa2sr.training.run import RunFolder
 from sa2sr.training.trainer import Trainer
@@ -140,7 +140,7 @@ def time_steps(trainer: Trainer, repetitions: int) -> dict[str, float]:
 
 
 @contextmanager
-def packed_sequences(encoder: BiLstmEncoder) -> Iterator[None]:
+def packed_sequences(encoder: LstmEncoder) -> Iterator[None]:
     """The encoder runs over packed sequences on every device."""
     encoder._padded = encoder._packed  # type: ignore[method-assign]
     try:
