@@ -1,20 +1,17 @@
 """How far trainings in other processes are, read from their run folders."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sa2sr.config import DIMENSIONS
+from sa2sr.studies.epochs import epochs_so_far, status
 
-_SHOWN = {"cer": "CER", "auc": "AUC"} | {f"{dimension}_ccc": dimension for dimension in DIMENSIONS}
 _SECONDS = 0.5  # between looks
 
 
@@ -45,19 +42,19 @@ def progress_of_trainings(trainings: Sequence[Training]) -> Iterator[None]:
 
     def look() -> None:
         for training, task in zip(trainings, tasks, strict=True):
-            history = _history(training.path)
+            history = epochs_so_far(training.path)
             if task in ended or not history:
                 continue
-            status = _status(history[-1])
+            scores = status(history[-1])
             finished = (training.path / "metrics.json").exists()
             bars.start_task(task)
             total = len(history) if finished else training.epochs
-            bars.update(task, completed=len(history), total=total, status=status, visible=True)
+            bars.update(task, completed=len(history), total=total, status=scores, visible=True)
             if finished:
                 ended.add(task)
                 bars.stop_task(task)
                 if bars.disable:
-                    line = f"     {training.label}: {len(history)} epochs; the last: {status}"
+                    line = f"     {training.label}: {len(history)} epochs; the last: {scores}"
                     console.print(line, highlight=False, soft_wrap=True)
 
     def watch() -> None:
@@ -73,16 +70,3 @@ def progress_of_trainings(trainings: Sequence[Training]) -> Iterator[None]:
             over.set()
             watcher.join()
             look()
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = (path / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):  # not there yet, or in the middle of a line
-        return []
-
-
-def _status(entry: dict[str, Any]) -> str:
-    scores = entry.get("dev", {})
-    return "  ".join(f"{label} {scores[key]:.2f}" for key, label in _SHOWN.items() if key in scores)

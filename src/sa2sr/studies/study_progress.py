@@ -1,6 +1,5 @@
 """What a person sees of a study: a line when a cell begins or ends, and where the running ones are."""
 
-import json
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -10,11 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from sa2sr.config import DIMENSIONS
+from sa2sr.studies.epochs import epochs_so_far, status
 from sa2sr.studies.study_cell import seconds_of_training
 from sa2sr.studies.study_plan import Cell
 
-_SHOWN = {"cer": "CER", "auc": "AUC"} | {f"{dimension}_ccc": dimension for dimension in DIMENSIONS}
 _SECONDS = 300.0  # between lines about the running cells, where there are no bars
 
 
@@ -71,9 +69,9 @@ class StudyProgress:
             self.bars.remove_task(task)
         self.bars.update(self.whole, completed=len(self.ended))
         if reason is None:
-            history = _history(cell)
+            history = epochs_so_far(cell.folder)
             best: dict[str, Any] = next((line for line in reversed(history) if line.get("best")), {})
-            told = [f"done in {_duration(seconds)}", _status(best), self._left()]
+            told = [f"done in {_duration(seconds)}", status(best), self._left()]
             self._say(f"{self._name(cell)}: {'; '.join(part for part in told if part)}")
         else:
             self._say(f"{self._name(cell)}: FAILED: {reason}", style="yellow")
@@ -82,14 +80,14 @@ class StudyProgress:
         """Time has passed."""
         running = [cell for cell in self.cells if cell.folder in self.begun]
         for cell in running if not self.bars.disable else []:
-            if (task := self.tasks.get(cell.folder)) is not None and (history := _history(cell)):
-                self.bars.update(task, completed=len(history), status=_status(history[-1]))
+            if (task := self.tasks.get(cell.folder)) is not None and (history := epochs_so_far(cell.folder)):
+                self.bars.update(task, completed=len(history), status=status(history[-1]))
         self.bars.update(self.whole, status=self._left() if not self.bars.disable else "")
         if self.bars.disable and time.monotonic() - self.told > _SECONDS:
             for cell in running:
-                history = _history(cell)
-                status = f" ({_status(history[-1])})" if history else ""
-                self._say(f"{self._name(cell)}: {len(history)} of at most {_epochs(cell)} epochs{status}")
+                history = epochs_so_far(cell.folder)
+                scores = f" ({status(history[-1])})" if history else ""
+                self._say(f"{self._name(cell)}: {len(history)} of at most {_epochs(cell)} epochs{scores}")
             if left := self._left():
                 self._say(left)
 
@@ -106,7 +104,7 @@ class StudyProgress:
             if (seconds := seconds_of_training(cell)) is not None:
                 known[cell.stage].append(seconds / cell.share)
         for cell in self.cells:
-            if cell.folder in self.begun and not known[cell.stage] and (history := _history(cell)):
+            if cell.folder in self.begun and not known[cell.stage] and (history := epochs_so_far(cell.folder)):
                 seconds = float(history[-1].get("seconds", 0.0)) * _epochs(cell) / len(history)
                 known[cell.stage].append(seconds / cell.share)
         left = 0.0
@@ -131,19 +129,6 @@ class StudyProgress:
 def _epochs(cell: Cell) -> int:
     stage = getattr(cell.recipe, cell.stage)
     return stage.max_epochs if stage is not None else 0
-
-
-def _history(cell: Cell) -> list[dict[str, Any]]:
-    try:
-        lines = (cell.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):  # not there yet, or in the middle of a line
-        return []
-
-
-def _status(entry: Mapping[str, Any]) -> str:
-    scores = entry.get("dev", {})
-    return "  ".join(f"{label} {scores[key]:.2f}" for key, label in _SHOWN.items() if key in scores)
 
 
 def _duration(seconds: float) -> str:
