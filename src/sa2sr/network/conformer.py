@@ -26,15 +26,7 @@ class ConformerEncoder(nn.Module):
         self.layers = nn.ModuleList(_Block(settings) for _ in range(settings.layers))
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Encode a batch.
-
-        Args:
-            frames: (B, T', D), padded at the end with anything
-            lengths: (B,) stacked frames of each utterance, at least 1
-
-        Returns:
-            states: (B, T', H), 0 past the end
-        """
+        """As :meth:`sa2sr.network.encoder.LstmEncoder.forward`."""
         valid = valid_steps(lengths, frames.shape[1])  # (B, T')
         states = self.dropout(self.input(frames.masked_fill(~valid.unsqueeze(-1), 0)))
         for layer in self.layers:

@@ -1,7 +1,7 @@
 """Autoregressive predictive coding (Chung, Hsu, Tang and Glass, 2019): which frame comes some steps later."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sa2sr.config import ApcSettings
 from sa2sr.network.encoder import valid_steps
-from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.base import Criterion
+from sa2sr.network.objectives.frames import FramePrediction
 from sa2sr.network.parallel import mean_where
 
 if TYPE_CHECKING:
@@ -18,31 +19,15 @@ if TYPE_CHECKING:
     from sa2sr.speech.utterances import Utterance
 
 
-class Apc(Objective):
+class Apc(FramePrediction):
     """(B, T', H) -> (B, T', D): from the state of each step, the frame ``steps`` later. Speech is its own label."""
 
     criterion = Criterion("apc_l1", +1)
-    remedy = "utterances are too short"
 
     def __init__(self, dimension: int, settings: ApcSettings, frame_dimension: int) -> None:
         super().__init__()
         self.steps = settings.steps
         self.output = nn.Linear(dimension, frame_dimension)
-
-    @classmethod
-    def build(cls, dimension: int, settings: Any, frame_dimension: int) -> Self:
-        """As :meth:`Objective.build`."""
-        return cls(dimension, settings, frame_dimension)
-
-    @staticmethod
-    def has_label(utterance: "Utterance") -> bool:
-        """Any speech will do."""
-        return True
-
-    @staticmethod
-    def fits(utterance: "Utterance", steps: int) -> bool:
-        """A single frame has no later one."""
-        return steps > 1
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Absolute error, mean over features and over all frames of the batch that are far enough from the start."""

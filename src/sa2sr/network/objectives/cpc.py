@@ -11,7 +11,7 @@ processes share the batch; in evaluation that number is always the same.
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from sa2sr.config import CpcSettings
 from sa2sr.network.encoder import valid_steps
-from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.base import Criterion
+from sa2sr.network.objectives.frames import FramePrediction
 from sa2sr.network.parallel import gather, mean_where, rank
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ class Contrast(NamedTuple):
     negative: Tensor  # (N, M) scores of others, -inf where one is the frame that comes
 
 
-class Cpc(Objective):
+class Cpc(FramePrediction):
     """(B, T', H) -> (B, T', steps, E): predictions of the embeddings of the next frames."""
 
     criterion = Criterion("cpc_accuracy", -1)
-    remedy = "utterances are too short"
 
     def __init__(self, dimension: int, settings: CpcSettings, frame_dimension: int) -> None:
         super().__init__()
@@ -50,21 +50,6 @@ class Cpc(Objective):
         units = settings.units  # E
         self.embedding = nn.Sequential(nn.Linear(frame_dimension, units), nn.ReLU(), nn.Linear(units, units))
         self.predictor = nn.Linear(dimension, settings.steps * units)
-
-    @classmethod
-    def build(cls, dimension: int, settings: Any, frame_dimension: int) -> Self:
-        """As :meth:`Objective.build`."""
-        return cls(dimension, settings, frame_dimension)
-
-    @staticmethod
-    def has_label(utterance: "Utterance") -> bool:
-        """Any speech will do."""
-        return True
-
-    @staticmethod
-    def fits(utterance: "Utterance", steps: int) -> bool:
-        """A single frame has no next one."""
-        return steps > 1
 
     def predictions(self, states: Tensor) -> Tensor:
         """(B, T', H) -> (B, T', steps, E)."""
