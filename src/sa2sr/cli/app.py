@@ -1,5 +1,6 @@
 """The application that the commands register with, and what several of them share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,3 +36,11 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or pretraining.max_epochs=3."),
 ]
+ModelOption = Annotated[
+    Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
+]
+EngineOption = Annotated[
+    str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
+]
+Int8Option = Annotated[bool, typer.Option("--int8", help="Onnx in 8-bit integers: faster, a little less exact.")]
+DeviceOption = Annotated[str, typer.Option(help="Such as cpu or cuda.")]

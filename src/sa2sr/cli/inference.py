@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sa2sr.cli.app import app
+from sa2sr.cli.app import DeviceOption, EngineOption, Int8Option, ModelOption, app
 from sa2sr.errors import UserError
 
 
@@ -19,9 +19,7 @@ def predict(
         ),
     ] = None,
     *,
-    model: Annotated[
-        Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
-    ],
+    model: ModelOption,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file; without it the table is printed."),
@@ -60,11 +58,9 @@ def predict(
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Processes. [one a processor, where there is much to do on a CPU]"),
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
-    ] = "auto",
-    int8: Annotated[bool, typer.Option("--int8", help="Onnx in 8-bit integers: faster, a little less exact.")] = False,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    engine: EngineOption = "auto",
+    int8: Int8Option = False,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sa2sr.cli.app import app
+from sa2sr.cli.app import DeviceOption, EngineOption, Int8Option, ModelOption, app
 from sa2sr.errors import UserError
 
 _NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_client")
@@ -15,9 +15,7 @@ _NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_c
 
 @app.command()
 def serve(
-    model: Annotated[
-        Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
-    ],
+    model: ModelOption,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is reached from everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     token_file: Annotated[
@@ -30,11 +28,9 @@ def serve(
         list[str] | None,
         typer.Option(help="A name by which the server is called; may be repeated. [local names, if only local]"),
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")
-    ] = "auto",
-    int8: Annotated[bool, typer.Option("--int8", help="Onnx in 8-bit integers: faster, a little less exact.")] = False,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    engine: EngineOption = "auto",
+    int8: Int8Option = False,
+    device: DeviceOption = "cpu",
     decoders: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode uploads; by default one a processor.")
     ] = None,

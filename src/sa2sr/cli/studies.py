@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sa2sr.cli.app import app
+from sa2sr.cli.app import DeviceOption, app
 from sa2sr.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def audit(
     speech: Annotated[Path, typer.Option(help="Folder of the audio; it is spoken once and serves every audit.")] = Path(
         "runs/audit-speech"
     ),
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, max=100_000, help="For the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
