@@ -146,7 +146,7 @@ def bootstrap(
         seed: the same seed gives the same interval
     """
     drawn = resampled(prediction, truth, metric=metric, speakers=speakers, resamples=resamples, seed=seed)
-    return Estimate(_of_all(_METRICS[metric], prediction, truth), *_interval([drawn], level))
+    return estimate(_of_all(_METRICS[metric], prediction, truth), drawn, level)
 
 
 def resampled(
@@ -170,7 +170,7 @@ def resampled(
 
 def estimate(value: float, drawn: Floats, level: float = 0.95) -> Estimate:
     """A value with the percentile interval of its resamples, shape (R,)."""
-    return Estimate(value, *_interval([drawn], level))
+    return Estimate(value, *_interval(drawn, level))
 
 
 def difference(value: float, drawn: Floats, level: float = 0.95) -> Difference:
@@ -182,7 +182,7 @@ def difference(value: float, drawn: Floats, level: float = 0.95) -> Difference:
     known = drawn[np.isfinite(drawn)]
     rarer = min((known <= 0).sum(), (known >= 0).sum())
     p_value = min(1.0, 2 * (rarer + 1) / (len(known) + 1)) if len(known) else float("nan")
-    return Difference(value, *_interval([known], level), float(p_value))
+    return Difference(value, *_interval(known, level), float(p_value))
 
 
 def bootstrap_counts(
@@ -202,7 +202,7 @@ def bootstrap_counts(
     if total < 2:
         return Estimate(value, float("nan"), float("nan"))
     drawn = np.random.default_rng(seed).multinomial(total, weights / total, size=resamples).astype(np.float64)
-    return Estimate(value, *_interval([function(p, y, drawn)], level))
+    return estimate(value, function(p, y, drawn), level)
 
 
 def paired_bootstrap(
@@ -257,7 +257,7 @@ def crossed_bootstrap(
     function, p, y = _METRICS[metric], np.asarray(prediction), np.asarray(truth)
     value = _of_all(function, p, y)
     drawn = [function(p, y, weights) for weights in _crossed_resamples(rows, columns, resamples, seed)]
-    return Estimate(value, *_interval(drawn, level))
+    return estimate(value, np.concatenate([*drawn, []]), level)
 
 
 def _resamples(count: int, speakers: Sequence[Hashable] | None, resamples: int, seed: int) -> Iterator[Floats]:
@@ -309,9 +309,8 @@ def _numbered(speakers: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def _interval(drawn: Sequence[Floats], level: float) -> tuple[float, float]:
+def _interval(values: Floats, level: float) -> tuple[float, float]:
     """Percentiles of the resamples in which the metric exists."""
-    values = np.concatenate([*drawn, []])
     values = values[np.isfinite(values)]
     if not len(values):
         return float("nan"), float("nan")
