@@ -120,9 +120,9 @@ def provenance_section(runs: Sequence[TrainingRun]) -> Section:
     blocks.append(_without_empty_columns("environment", [Column(f, f) for f in ("runs", *facts)], rows))
     for (stage, name), own in _by_stage_and_system(runs).items():
         if (recipe := own[0].recipe) is not None:
-            blocks.append(
-                Code(to_yaml(recipe, defaults=False), title=f"Recipe of {name} ({_STAGES[stage]}), beside the defaults")
-            )
+            # Paths that lie below the working directory are shown from there, as a user would write them.
+            text = to_yaml(recipe, defaults=False).replace(f"{Path.cwd()}{os.sep}", "")
+            blocks.append(Code(text, title=f"Recipe of {name} ({_STAGES[stage]}), beside the defaults"))
     return Section("Where this comes from", blocks)
 
 
