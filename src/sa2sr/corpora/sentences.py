@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sa2sr.config import Scale, Settings
 from sa2sr.corpora.corpus import Problem
+from sa2sr.corpora.espeak import Prosody
 from sa2sr.corpora.spoken import SpokenUtterance, without_punctuation
 from sa2sr.corpora.voices import Group, choose_voices, draw, shuffled
 from sa2sr.errors import CorpusError
@@ -36,6 +37,7 @@ class SpokenOptions(Settings):
     min_words: int = Field(1, ge=1, description="of a sentence")
     max_words: int | None = Field(None, ge=1, description="of a sentence; by default any number")
     limit: int | None = Field(None, ge=1, description="sentences at most, a random subset; by default all")
+    rate: int = Field(175, ge=80, le=450, description="words a minute at which they are said")
     strip_punctuation: bool = Field(True, description="speak the words alone: ? and ! are audible")
     seed: int = Field(0, description="another seed, another subset and other voices for each sentence")
 
@@ -136,6 +138,7 @@ def cast(
                 f"{sentence.name}-{voice}",
                 sentence.text,
                 f"en-us+{voice}",
+                Prosody(rate_wpm=options.rate),
                 split=sentence.split,
                 ratings=sentence.ratings,
                 scale=sentence.scale,
