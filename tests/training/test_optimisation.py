@@ -14,6 +14,7 @@ from sa2sr.training.optimisation import (
     keep_freed_memory,
     make_accelerator,
     make_optimiser,
+    processor_is_faster_in_bf16,
     resolve_precision,
 )
 
@@ -90,3 +91,17 @@ def test_kept_memory_can_be_given_back() -> None:
     kept = resident()
     give_back_freed_memory()
     assert kept - resident() > 200e6
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "faster"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_tile amx_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_chosen_where_it_is_faster(cpuinfo: str, faster: bool) -> None:
+    assert processor_is_faster_in_bf16(cpuinfo) == faster

@@ -72,14 +72,25 @@ def give_back_freed_memory() -> None:
 
 
 def resolve_precision(wanted: str) -> str:
-    """The name that accelerate gives a precision; ``auto`` is bf16 where the hardware computes in it."""
+    """The name that accelerate gives a precision; ``auto`` is bf16 where the hardware is faster in it."""
     if wanted == "auto":
-        wanted = "bf16" if _has_bf16() else "fp32"
+        wanted = "bf16" if _is_faster_in_bf16() else "fp32"
     return {"bf16": "bf16", "fp32": "no"}[wanted]
 
 
-def _has_bf16() -> bool:
+def _is_faster_in_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8", errors="replace")
+    with suppress(OSError):
+        return processor_is_faster_in_bf16(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    return False
+
+
+def processor_is_faster_in_bf16(cpuinfo: str) -> bool:
+    """Whether a processor, as ``/proc/cpuinfo`` describes it, trains faster in bf16 than in fp32.
+
+    AVX-512's instructions made a training step 1.5 times as fast on an AMD EPYC (Zen 4), and 0.6 times as fast on an
+    Intel Xeon (Sapphire Rapids) whose AMX was hidden from a virtual machine.
+    """
+    words = set(cpuinfo.split())
+    return "amx_bf16" in words or ("avx512_bf16" in words and "AuthenticAMD" in words)
