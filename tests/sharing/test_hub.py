@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,13 @@ def test_what_is_no_name(text: str) -> None:
 def test_what_is_no_revision(revision: str) -> None:
     with pytest.raises(ModelError, match="cannot be a revision"):
         find_model("user/name", revision)
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"user/name: does not exist here, .*pip install 'sa2sr\[hub\]'"):
+        sa2sr.load("user/name")
 
 
 def test_a_revision_is_of_the_hub(random_model: RandomModel) -> None:
