@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(name: str, *arguments: str | Path, pipe: bytes = b"") -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    found = subprocess.run(command, input=pipe, capture_output=True, timeout=120)
+    found = subprocess.run(command, input=pipe, capture_output=True, timeout=300)
     assert found.returncode == 0, found.stderr.decode()
     return found.stdout.decode()
 

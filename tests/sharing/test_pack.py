@@ -307,7 +307,7 @@ sys.argv = ["sa2sr", "predict", {str(clip)!r}, "--transcript", "--out", {str(cli
 from sa2sr.cli import main
 main()
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     expected: Any = sa2sr.load(shipped, engine="torch").predict(clip, transcript=True)[0]
     (row,) = sa2sr.read_table(clip.with_suffix(".csv"))
