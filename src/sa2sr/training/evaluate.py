@@ -19,10 +19,12 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import custom_fields
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import find_model, read_calibration
+from sa2sr.network.folder import find_model, is_shared, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
+from sa2sr.submission import SCALE
 from sa2sr.training.hearing import Heard, hear
+from sa2sr.training.imported import is_submission, read_predictions
 from sa2sr.training.measures import Said, judge, several
 from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.run import environment
@@ -50,24 +52,32 @@ def evaluate(
     one of the labels is predicted, and takes part in no metric of that label.
 
     Args:
-        model: a model folder, or a run folder
+        model: a model folder, a run folder, a name on the hub, ``default``, or predictions that are there already: a
+            submission to the MSP-Podcast challenges (.csv), whose numbers are taken as they are
         manifests: of cuts
-        out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder
+        out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder or the predictions,
+            and in ``runs/<name>`` for a model of the hub or of the package
         resamples: of the bootstrap
         map_scale: map ratings on another scale linearly onto the model's
 
     Raises:
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
+        TableError: if the predictions are no submission
     """
-    folder = find_model(model)
-    accelerator = make_accelerator("fp32")
-    network = load_model(folder, accelerator.device)
-    scale = network.settings.scale
-    heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
+    accelerator, calibration = make_accelerator("fp32"), None
+    scale: Scale | None
+    if is_submission(model):
+        source, name, scale = Path(model), Path(model).stem, SCALE
+        heard = read_predictions(source, manifests, map_scale=map_scale)
+    else:
+        source = find_model(model)
+        network, calibration = load_model(source, accelerator.device), read_calibration(source)
+        name, scale = network.settings.name, network.settings.scale
+        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
     metrics = {
-        "model": str(folder.resolve()),
-        "name": network.settings.name,
+        "model": str(source.resolve()),
+        "name": name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
         "utterances": len(heard.utterances),
@@ -76,10 +86,10 @@ def evaluate(
         "failures": heard.failures,
         "resamples": resamples,
         **judge(heard.utterances, heard.said, resamples),
-        "intervals": _judge_intervals(read_calibration(folder), heard, scale),
+        "intervals": _judge_intervals(calibration, heard, scale),
         "environment": environment(),
     }
-    result = Evaluation(Path(out) if out is not None else _default_folder(folder, manifests), metrics)
+    result = Evaluation(Path(out) if out is not None else _default_folder(source, name, manifests), metrics)
     if accelerator.is_main_process:
         _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
         write_json(result.folder / "metrics.json", metrics)
@@ -114,11 +124,12 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
     }
 
 
-def _default_folder(model: Path, manifests: Sequence[str | Path]) -> Path:
+def _default_folder(model: Path, name: str, manifests: Sequence[str | Path]) -> Path:
     """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``."""
+    beside = Path("runs") / name if is_shared(model) else model.resolve().parent
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    return model.resolve().parent / "evaluation" / "+".join(names)[:150]
+    return beside / "evaluation" / "+".join(names)[:150]
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said) -> None:
