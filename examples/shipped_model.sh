@@ -29,8 +29,8 @@ sets() {  # --train and --dev of the folders that follow
     done
 }
 heard="$text/heard/emobank $text/heard/meld $text/heard/sst $text/heard/snippets"
-sa2sr pretrain shipped $(sets $heard $real/librispeech $real/speechocean762) \
+sa2sr pretrain sa2sr-english $(sets $heard $real/librispeech $real/speechocean762) \
     --encoder runs/emobank/pretrained/sa2sr-seed0 --out runs/shipped/pretrained
-sa2sr finetune shipped $(sets $text/emobank $real/ravdess) --encoder runs/shipped/pretrained --out runs/shipped/finetuned
+sa2sr finetune sa2sr-english $(sets $text/emobank $real/ravdess) --encoder runs/shipped/pretrained --out runs/shipped/finetuned
 sa2sr evaluate runs/shipped/finetuned $text/emobank/test.jsonl.gz --map-scale --out runs/shipped/emobank
 sa2sr evaluate runs/shipped/finetuned $real/ravdess/test.jsonl.gz --out runs/shipped/ravdess
