@@ -14,6 +14,7 @@ from sa2sr.intervals import Calibration
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
+REGRESSION_FILE = "regression.yaml"  # in place of the settings, where a linear regressor is the model
 GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
@@ -28,7 +29,7 @@ def find_model(path: str | Path) -> Path:
         ModelError: if there is none
     """
     path = Path(path)
-    if (path / SETTINGS_FILE).is_file():
+    if (path / SETTINGS_FILE).is_file() or is_regression(path):
         return path
     if (path / "model").is_dir():
         return path / "model"
@@ -37,6 +38,11 @@ def find_model(path: str | Path) -> Path:
     if not path.exists():
         raise ModelError(f"{path}: does not exist; a model folder has {SETTINGS_FILE} and {WEIGHTS_FILE}")
     raise ModelError(f"{path}: is not a model folder, which has {SETTINGS_FILE} and {WEIGHTS_FILE}")
+
+
+def is_regression(folder: str | Path) -> bool:
+    """Whether a folder holds a linear regressor."""
+    return (Path(folder) / REGRESSION_FILE).is_file()
 
 
 def is_exported(folder: str | Path) -> bool:
@@ -55,6 +61,8 @@ def read_settings(folder: str | Path, *, exported: bool = False) -> ModelSetting
         ModelError: naming what is missing or wrong
     """
     folder = find_model(folder)
+    if is_regression(folder):
+        raise ModelError(f"{folder}: is a regression, which 'sa2sr evaluate' runs on cuts, and nothing else can run")
     if is_exported(folder) and not exported:
         raise ModelError(f"{folder}: is an exported model, which only predicts; use the model that it came from")
     for name in (SETTINGS_FILE, GRAPH_FILE if exported else WEIGHTS_FILE):

@@ -65,12 +65,19 @@ class TrainingRun:
 
     @property
     def stage_name(self) -> str:
-        """``pretraining`` or ``finetuning``."""
+        """``pretraining`` or ``finetuning``, of which a regression is a kind."""
         named = self.environment.get("stage")
         if named in ("pretraining", "finetuning"):
             return str(named)
+        if self.is_regression:
+            return "finetuning"
         has_ratings = any(number(line, "dev", "mean_ccc") is not None for line in self.history)
         return "finetuning" if has_ratings else "pretraining"
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a linear regressor was fitted, which has no epochs."""
+        return self.recipe is not None and self.recipe.regression is not None
 
     @property
     def stage(self) -> Stage | None:

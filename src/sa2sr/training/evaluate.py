@@ -19,12 +19,13 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import custom_fields
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import find_model, read_calibration
+from sa2sr.network.folder import find_model, is_regression, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.training.hearing import Heard, hear
 from sa2sr.training.measures import Said, judge, several
 from sa2sr.training.optimisation import make_accelerator
+from sa2sr.training.regressor import load_regressor
 from sa2sr.training.run import environment
 
 
@@ -62,12 +63,17 @@ def evaluate(
     """
     folder = find_model(model)
     accelerator = make_accelerator("fp32")
-    network = load_model(folder, accelerator.device)
-    scale = network.settings.scale
-    heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
+    if is_regression(folder):
+        regressor = load_regressor(folder)
+        name, scale = regressor.settings.name, regressor.settings.scale
+        heard = regressor.hear(manifests, map_scale=map_scale)
+    else:
+        network = load_model(folder, accelerator.device)
+        name, scale = network.settings.name, network.settings.scale
+        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
     metrics = {
         "model": str(folder.resolve()),
-        "name": network.settings.name,
+        "name": name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
         "utterances": len(heard.utterances),
