@@ -172,6 +172,7 @@ class Evaluation:
     sentiments: NDArray[np.int64]  # (N,) the teacher's classes, -1 where unknown
     probabilities: NDArray[np.float64] | None  # (N, 3) of negative, neutral, positive; none if the model tells none
     places: Sequence[Place] = ()  # of the run, if it is of a study
+    transcribes: bool = False  # hypotheses are of a recogniser that no later training has left behind
 
     @property
     def has_emotions(self) -> bool:
@@ -223,6 +224,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         sentiments=np.array([_CLASSES.get(row.get("sentiment_truth") or "", -1) for row in rows]),
         probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
         places=places,
+        transcribes=metrics.get("transcribes") is True,
     )
     if not (evaluation.has_emotions or evaluation.has_transcripts or evaluation.has_sentiments):
         problems.append(f"{path}: holds nothing that the model says beside what is true")

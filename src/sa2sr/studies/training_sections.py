@@ -23,7 +23,6 @@ _RATING_SCORES = (
     *(Column(f"{dimension}_ccc", f"{dimension}, CCC", best="highest") for dimension in DIMENSIONS),
     Column("mean_ccc", "mean CCC", best="highest"),
 )
-_WORDS = Column("wer", "WER", best="lowest")  # of what a fine-tuned model still hears, or a regression reads
 _COSTS = (
     Column("best_epoch", "best epoch", digits=1),
     Column("epochs", "epochs", digits=1),
@@ -59,7 +58,7 @@ def finetuning_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) 
         runs,
         Column("encoder", "encoder"),
         _encoder,
-        (*_RATING_SCORES, _WORDS),
+        _RATING_SCORES,
         "Best epochs, on the development set, which chose them: so these numbers flatter.",
     )
     return Section("Fine-tuning", [table, _curves(runs, "finetuning", [c.key for c in _RATING_SCORES], colours)])

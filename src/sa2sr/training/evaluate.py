@@ -65,11 +65,11 @@ def evaluate(
     accelerator = make_accelerator("fp32")
     if is_regression(folder):
         regressor = load_regressor(folder)
-        name, scale = regressor.settings.name, regressor.settings.scale
+        name, scale, drifted = regressor.settings.name, regressor.settings.scale, ()
         heard = regressor.hear(manifests, map_scale=map_scale)
     else:
         network = load_model(folder, accelerator.device)
-        name, scale = network.settings.name, network.settings.scale
+        name, scale, drifted = network.settings.name, network.settings.scale, network.settings.drifted
         heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
     metrics = {
         "model": str(folder.resolve()),
@@ -81,6 +81,7 @@ def evaluate(
         "left_out": dict(heard.left_out),
         "failures": heard.failures,
         "resamples": resamples,
+        "transcribes": "ctc" in heard.said and "ctc" not in drifted,
         **judge(heard.utterances, heard.said, resamples),
         "intervals": _judge_intervals(read_calibration(folder), heard, scale),
         "environment": environment(),
