@@ -194,12 +194,20 @@ class SpeakerSettings(ObjectiveSettings):
 class EmotionSettings(ObjectiveSettings):
     """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
 
+    # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
+    inputs: Annotated[tuple[Literal["states", "frames", "posteriors"], ...], Field(min_length=1)] = ("states",)
     channels: int = Field(default=64, ge=1, le=4096)  # of the convolutions and of the transformer block
     kernels: tuple[Width, Width] = (6, 3)
     strides: tuple[Width, Width] = (3, 2)
     negative_slope: float = Field(default=0.5, ge=0, le=1)  # of the LeakyReLU
     heads: int = Field(default=4, ge=1, le=64)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _different_inputs(self) -> "EmotionSettings":
+        if len({*self.inputs}) < len(self.inputs):
+            raise ValueError(f"inputs must differ from one another, not {list(self.inputs)}")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "EmotionSettings":
@@ -250,6 +258,16 @@ class ModelSettings(Settings):
     objectives: Objectives
     scale: Scale | None = None  # of the ratings; none when the model does not predict emotions
     drifted: tuple[Name, ...] = ()  # heads that the encoder has since learnt without
+
+    @model_validator(mode="after")
+    def _posteriors_are_of_ctc(self) -> "ModelSettings":
+        emotion = self.objectives.emotion
+        if emotion is not None and "posteriors" in emotion.inputs and self.objectives.ctc is None:
+            raise ValueError(
+                "objectives.emotion.inputs has posteriors, and there is no ctc to give them: "
+                "pre-train on ctc, or add it to the objectives"
+            )
+        return self
 
 
 # --- How a model is trained -------------------------------------------------------------------------------------------

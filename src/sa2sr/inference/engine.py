@@ -161,8 +161,10 @@ class TorchEngine(Engine):
         # TensorFloat-32 would round to 10 bits, differently in every batch.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             lengths = lengths.to(self.device)
-            states, tasks = self.network.states(padded.to(self.device), lengths), self.network.tasks()
-            emotions: NDArray[np.float32] = self.network.emotion(states, lengths).cpu().numpy()
+            padded = padded.to(self.device)
+            states, tasks = self.network.states(padded, lengths), self.network.tasks()
+            read = self.network.read_by("emotion", states, padded)
+            emotions: NDArray[np.float32] = self.network.emotion(read, lengths).cpu().numpy()
             others = {head: tasks[head].predict(states, lengths) for head in heads}
         nothing = [None] * len(frames)
         transcripts, sentiments = others.get("ctc", nothing), others.get("sentiment", nothing)

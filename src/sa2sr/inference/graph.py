@@ -70,6 +70,7 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
     frames, steps = _stack(graph, "frames", "lengths", frontend.stack, frontend.dimension)
     graph("Identity", steps, name="steps")
     short_steps = graph("Cast", steps, to=type_of(np.int32))  # the LSTM operator's type of lengths
+    parts = {"frames": (frames, frontend.dimension)}  # that emotions may be told from, and their sizes
     states, size = graph("Transpose", frames, perm=[1, 0, 2]), frontend.dimension
     for layer in range(settings.encoder.layers):
         part, units = f"encoder.layers.{layer}", settings.encoder.units
@@ -77,15 +78,21 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
         states = _lstm(graph, part, states, short_steps, (size, units), directions, int8=int8)
         size = len(directions) * units
     states = graph("Transpose", states, perm=[1, 0, 2])  # (B, T', H)
+    parts["states"] = states, size
     if objectives.ctc:
-        _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
+        logits = _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
+        if objectives.emotion and "posteriors" in objectives.emotion.inputs:
+            parts["posteriors"] = graph("Softmax", logits, axis=-1), _CHARACTERS
     if objectives.sentiment:
         summarise = {"lstm": _last_state, "attention": _attention_pooling}[objectives.sentiment.summariser]
         summary = summarise(graph, states, short_steps, size, objectives.sentiment)
         scores = _linear(graph, "objectives.sentiment.output", summary, objectives.sentiment.units, len(SENTIMENTS))
         graph("Softmax", scores, name="sentiment", axis=-1)
     if objectives.emotion:
-        emotions = _emotion(graph, states, steps, size, objectives.emotion)
+        read, size = parts[objectives.emotion.inputs[0]]
+        for name in objectives.emotion.inputs[1:]:
+            read, size = graph("Concat", read, parts[name][0], axis=-1), size + parts[name][1]
+        emotions = _emotion(graph, read, steps, size, objectives.emotion)
         for index, name in enumerate(DIMENSIONS):
             graph("Gather", emotions, np.int64(index), name=name, axis=1)
     graph.weights.none_left()

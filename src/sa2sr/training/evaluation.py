@@ -52,14 +52,15 @@ def predict_dataset(
     with alone(), accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
         for items, batch in zip(own, load_batches(dataset, own, workers), strict=True):
             failures += batch.failures.values()
-            read = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
+            rows = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
             batch = batch.to(accelerator.device)
             states = model.states(batch.frames, batch.lengths)
             for name, task in model.tasks().items():
-                said = task.evaluate(states, batch.lengths, batch)
-                values[name] |= {index: said[row] for row, index in read.items()}
-                labelled = sum(task.has_label(dataset.utterances[index]) for index in read.values())
-                losses[name] += labelled * float(task.loss(states, batch.lengths, batch))  # type: ignore[assignment]
+                read = model.read_by(name, states, batch.frames)
+                said = task.evaluate(read, batch.lengths, batch)
+                values[name] |= {index: said[row] for row, index in rows.items()}
+                labelled = sum(task.has_label(dataset.utterances[index]) for index in rows.values())
+                losses[name] += labelled * float(task.loss(read, batch.lengths, batch))  # type: ignore[assignment]
                 counts[name] += labelled
             advance(len(items))
     parts = [(values, losses, counts, failures)]
