@@ -65,7 +65,7 @@ def test_end_to_end_with_a_recogniser(
     run = train(recipe, "finetuning", tmp_path / "run", start_from=pretrained.path)
     history = run.history()
     for loss in ("ctc_loss", "emotion_loss"):
-        assert history[-1]["train"][loss] < 0.5 * history[0]["train"][loss]
+        assert history[-1]["train"][loss] < 0.6 * history[0]["train"][loss]
     network = load_model(run.path)
     assert network.settings.drifted == ()
     assert network.emotion.convolutions[0].convolution.in_channels == sum(  # type: ignore[union-attr]
