@@ -90,8 +90,8 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
         graph("Softmax", scores, name="sentiment", axis=-1)
     if objectives.emotion:
         read, size = parts[objectives.emotion.inputs[0]]
-        for name in objectives.emotion.inputs[1:]:
-            read, size = graph("Concat", read, parts[name][0], axis=-1), size + parts[name][1]
+        for part in objectives.emotion.inputs[1:]:
+            read, size = graph("Concat", read, parts[part][0], axis=-1), size + parts[part][1]
         emotions = _emotion(graph, read, steps, size, objectives.emotion)
         for index, name in enumerate(DIMENSIONS):
             graph("Gather", emotions, np.int64(index), name=name, axis=1)

@@ -21,7 +21,7 @@ StageName: TypeAlias = Literal["pretraining", "finetuning", "regression"]
 Value: TypeAlias = int | float | str
 LABELS = "labels"  # the key of a sweep over shares of the fine-tuning set
 
-StageT = TypeVar("StageT", Stage, Regression)
+AnyStage = TypeVar("AnyStage", bound=Stage | Regression)
 
 _WITHOUT_EFFECT = ("features", "checkpoint_seconds", "tensorboard")  # keys of a stage that change no result
 
@@ -186,7 +186,7 @@ class _Planner:
         )
         self.result.add(cell, place)
 
-    def _with_sets(self, stage: StageT, sets: PretrainingSets | FinetuningSets) -> StageT:
+    def _with_sets(self, stage: AnyStage, sets: PretrainingSets | FinetuningSets) -> AnyStage:
         """A stage on its sets; processes of their own for features would be more than ``--jobs``."""
         if isinstance(stage, Regression):
             return stage.model_copy(update={"train": sets.train, "dev": sets.dev})

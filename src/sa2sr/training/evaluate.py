@@ -63,14 +63,16 @@ def evaluate(
     """
     folder = find_model(model)
     accelerator = make_accelerator("fp32")
+    left_behind: tuple[str, ...] = ()
     if is_regression(folder):
         regressor = load_regressor(folder)
-        name, scale, drifted = regressor.settings.name, regressor.settings.scale, ()
+        name, scale = regressor.settings.name, regressor.settings.scale
         heard = regressor.hear(manifests, map_scale=map_scale)
     else:
         network = load_model(folder, accelerator.device)
-        name, scale, drifted = network.settings.name, network.settings.scale, network.settings.drifted
+        name, scale = network.settings.name, network.settings.scale
         heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
+        left_behind = network.settings.drifted
     metrics = {
         "model": str(folder.resolve()),
         "name": name,
@@ -81,7 +83,7 @@ def evaluate(
         "left_out": dict(heard.left_out),
         "failures": heard.failures,
         "resamples": resamples,
-        "transcribes": "ctc" in heard.said and "ctc" not in drifted,
+        "transcribes": "ctc" in heard.said and "ctc" not in left_behind,
         **judge(heard.utterances, heard.said, resamples),
         "intervals": _judge_intervals(read_calibration(folder), heard, scale),
         "environment": environment(),

@@ -81,7 +81,7 @@ class Regressor:
     def predict(self, material: Material) -> NDArray[np.float64]:
         """Activation, valence and dominance of N utterances, (N, 3), within the scale."""
         emotions = np.asarray(self.space.of(material) @ self.weights.T.astype(np.float64)) + self.intercepts
-        return within_scale(self.settings.scale, emotions)
+        return within_scale(self.settings.scale, emotions).astype(np.float64)
 
     def hear(self, manifests: Sequence[str | Path], *, map_scale: bool = False) -> Heard:
         """What it says of the utterances of manifests, and what was recognised in them, if anything was.
