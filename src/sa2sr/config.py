@@ -191,11 +191,24 @@ class SpeakerSettings(ObjectiveSettings):
         return SpeakerSettings.model_validate(self.model_dump() | {"speakers": tuple(speakers)})
 
 
+class TextSettings(Settings):
+    """A transcript beside the voice: a BiLSTM over it, fused with the states of speech."""
+
+    unit: Literal["word", "character"] = "word"
+    buckets: int = Field(default=5_000, ge=1, le=1_000_000)  # embeddings that words share by their hash
+    size: int = Field(default=64, ge=1, le=4096)  # of an embedding
+    units: int = Field(default=64, ge=1, le=4096)  # of the LSTM, in each direction
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    fusion: Literal["concatenation", "gate", "attention"] = "gate"
+    read: Literal["reference", "recognised"] = "reference"  # in evaluation; training reads references
+
+
 class EmotionSettings(ObjectiveSettings):
     """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
 
     # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
     inputs: Annotated[tuple[Literal["states", "frames", "posteriors"], ...], Field(min_length=1)] = ("states",)
+    text: TextSettings | None = None  # the transcript is read too
     channels: int = Field(default=64, ge=1, le=4096)  # of the convolutions and of the transformer block
     kernels: tuple[Width, Width] = (6, 3)
     strides: tuple[Width, Width] = (3, 2)
@@ -258,6 +271,11 @@ class ModelSettings(Settings):
     objectives: Objectives
     scale: Scale | None = None  # of the ratings; none when the model does not predict emotions
     drifted: tuple[Name, ...] = ()  # heads that the encoder has since learnt without
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether emotions are told from texts beside speech."""
+        return self.objectives.emotion is not None and self.objectives.emotion.text is not None
 
     @model_validator(mode="after")
     def _posteriors_are_of_ctc(self) -> "ModelSettings":

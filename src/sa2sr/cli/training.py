@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2sr.cli.app import OverridesArgument, app
+from sa2sr.errors import UserError
 
 if TYPE_CHECKING:
     from sa2sr.config import Recipe
@@ -136,6 +137,10 @@ def evaluate(
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
     map_scale: MapScaleOption = False,
+    read: Annotated[
+        str | None,
+        typer.Option(help="Of a model that reads beside hearing: reference (transcripts) or recognised (its own)."),
+    ] = None,
 ) -> None:
     """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
 
@@ -144,10 +149,13 @@ def evaluate(
 
     Example: sa2sr evaluate runs/emotion cuts/test.jsonl.gz
     """
+    if read not in (None, "reference", "recognised"):
+        raise UserError(f"--read {read}: must be reference or recognised")
+
     from sa2sr.training.evaluate import evaluate as evaluate_model
     from sa2sr.training.evaluation_tables import print_evaluation
 
-    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples, map_scale=map_scale))
+    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples, map_scale=map_scale, read=read))
 
 
 @app.command()

@@ -64,6 +64,11 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
             f"the model '{settings.name}' cannot be exported or run by the onnx engine: its encoder is a "
             f"{settings.encoder.kind}, and ONNX is for lstm alone; the torch engine predicts with it"
         )
+    if settings.reads_texts:
+        raise ModelError(
+            f"the model '{settings.name}' cannot be exported or run by the onnx engine: it reads what it recognises, "
+            "which ONNX cannot; the torch engine predicts with it"
+        )
     frontend, objectives = settings.frontend, settings.objectives
     of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
     graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))

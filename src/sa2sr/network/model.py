@@ -102,6 +102,17 @@ class SpeechModel(nn.Module):
         return dict(self.objectives.items())  # type: ignore[arg-type]
 
     @property
+    def recogniser(self) -> Ctc:
+        """The transcribing head.
+
+        Raises:
+            ModelError: if there is none, or the encoder has since learnt without it
+        """
+        if "ctc" not in self.objectives or "ctc" in self.settings.drifted:
+            raise ModelError(f"the model '{self.settings.name}' does not transcribe; one that is trained on ctc does")
+        return self.objectives["ctc"]  # type: ignore[return-value]
+
+    @property
     def emotion(self) -> Emotion:
         """The emotion regressor.
 

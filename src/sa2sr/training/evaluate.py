@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import custom_fields
+from sa2sr.errors import UserError
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
 from sa2sr.network.folder import find_model, is_regression, read_calibration
@@ -44,6 +45,7 @@ def evaluate(
     *,
     resamples: int = 1000,
     map_scale: bool = False,
+    read: str | None = None,
 ) -> Evaluation:
     """Evaluate a model on the utterances of manifests, and write what came out.
 
@@ -56,8 +58,10 @@ def evaluate(
         out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder
         resamples: of the bootstrap
         map_scale: map ratings on another scale linearly onto the model's
+        read: ``"reference"`` or ``"recognised"``: the texts that a model reads beside speech; by default as it says
 
     Raises:
+        UserError: if ``read`` is given and the model reads no texts
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
     """
@@ -67,12 +71,14 @@ def evaluate(
     if is_regression(folder):
         regressor = load_regressor(folder)
         name, scale = regressor.settings.name, regressor.settings.scale
+        _check_reading(name, False, read)
         heard = regressor.hear(manifests, map_scale=map_scale)
     else:
         network = load_model(folder, accelerator.device)
-        name, scale = network.settings.name, network.settings.scale
-        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
-        left_behind = network.settings.drifted
+        name, scale, left_behind = network.settings.name, network.settings.scale, network.settings.drifted
+        _check_reading(name, network.settings.reads_texts, read)
+        recognised = None if read is None else read == "recognised"
+        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
     metrics = {
         "model": str(folder.resolve()),
         "name": name,
@@ -88,7 +94,7 @@ def evaluate(
         "intervals": _judge_intervals(read_calibration(folder), heard, scale),
         "environment": environment(),
     }
-    result = Evaluation(Path(out) if out is not None else _default_folder(folder, manifests), metrics)
+    result = Evaluation(Path(out) if out is not None else _default_folder(folder, manifests, read), metrics)
     if accelerator.is_main_process:
         _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
         write_json(result.folder / "metrics.json", metrics)
@@ -123,11 +129,17 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
     }
 
 
-def _default_folder(model: Path, manifests: Sequence[str | Path]) -> Path:
+def _check_reading(name: str, reads_texts: bool, read: str | None) -> None:
+    if read is not None and not reads_texts:
+        raise UserError(f"--read {read}: the model '{name}' reads no texts beside speech")
+
+
+def _default_folder(model: Path, manifests: Sequence[str | Path], read: str | None) -> Path:
     """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``."""
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    return model.resolve().parent / "evaluation" / "+".join(names)[:150]
+    name = "+".join(names)[:150] + (f"-{read}" if read is not None else "")
+    return model.resolve().parent / "evaluation" / name
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said) -> None:

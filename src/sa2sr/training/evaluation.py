@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ def predict_dataset(
     advance: Callable[[int], None] = lambda count: None,
     *,
     in_full_precision: bool = False,
+    recognised: bool | None = None,
 ) -> Predictions:
     """Run every objective of the model over a set; the processes share the batches.
 
@@ -44,6 +45,8 @@ def predict_dataset(
         workers: processes that load audio
         advance: is told how many utterances each batch had
         in_full_precision: whatever the precision of the accelerator
+        recognised: emotions are told from what is recognised where the model reads texts, not from transcripts; by
+            default as its settings say
     """
     model.eval()
     own = list(batches[accelerator.process_index :: accelerator.num_processes])
@@ -57,10 +60,13 @@ def predict_dataset(
             states = model.states(batch.frames, batch.lengths)
             for name, task in model.tasks().items():
                 read = model.read_by(name, states, batch.frames)
-                said = task.evaluate(read, batch.lengths, batch)
+                told = batch
+                if name == "emotion" and reads_recognised(model, recognised):
+                    told = replace(batch, texts=[*model.recogniser.predict(states, batch.lengths)])
+                said = task.evaluate(read, batch.lengths, told)
                 values[name] |= {index: said[row] for row, index in rows.items()}
                 labelled = sum(task.has_label(dataset.utterances[index]) for index in rows.values())
-                losses[name] += labelled * float(task.loss(read, batch.lengths, batch))  # type: ignore[assignment]
+                losses[name] += labelled * float(task.loss(read, batch.lengths, told))  # type: ignore[assignment]
                 counts[name] += labelled
             advance(len(items))
     parts = [(values, losses, counts, failures)]
@@ -71,6 +77,14 @@ def predict_dataset(
         losses={n: sum(p[1][n] for p in parts) / max(1, sum(p[2][n] for p in parts)) for n in values},
         failures=[failure for part in parts for failure in part[3]],
     )
+
+
+def reads_recognised(model: SpeechModel, wanted: bool | None = None) -> bool:
+    """Whether emotions are told from recognised texts: as is wanted, or else as the settings say."""
+    emotion = model.settings.objectives.emotion
+    if emotion is None or emotion.text is None:
+        return False
+    return emotion.text.read == "recognised" if wanted is None else wanted
 
 
 def score_dataset(

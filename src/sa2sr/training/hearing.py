@@ -39,6 +39,7 @@ def hear(
     tasks: Mapping[str, Objective],
     *,
     map_scale: bool = False,
+    recognised: bool | None = None,
 ) -> Heard:
     """Run a model over the utterances of manifests.
 
@@ -48,6 +49,7 @@ def hear(
         accelerator: in single precision
         tasks: that some utterance must have a label for
         map_scale: map ratings on another scale linearly onto the model's
+        recognised: see :func:`predict_dataset`
 
     Raises:
         CorpusError: if there are no such labels, or the ratings are on another scale than the model
@@ -56,7 +58,7 @@ def hear(
     dataset = SpeechDataset(data.utterances, network.settings.frontend)
     batches = plain_batches([u.seconds for u in data.utterances], Batches())
     with progress("Utterances", total=len(data.utterances)) as advance:
-        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance)
+        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance, recognised=recognised)
     positions = sorted(next(iter(predictions.values.values())))  # of those whose audio could be read
     if not positions:
         where = ", ".join(map(str, manifests))

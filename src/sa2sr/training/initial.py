@@ -9,6 +9,7 @@ from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.network.objectives import OBJECTIVES
 from sa2sr.training.data import StageData
+from sa2sr.training.evaluation import reads_recognised
 
 
 def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str | Path | None) -> SpeechModel:
@@ -39,6 +40,8 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
     }
     settings = validate(ModelSettings, values, f"recipe '{recipe.name}'")
     model = SpeechModel(settings)
+    if reads_recognised(model):
+        _ = model.recogniser  # an error now, not after an epoch
     if earlier is not None:
         _copy_matching(earlier, model)
     if "emotion" in stage.objectives.active():

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sa2sr.config import Batches
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel
-from sa2sr.network.objectives.ctc import Ctc
 from sa2sr.network.objectives.speaker import Speaker
 from sa2sr.progress import progress
 from sa2sr.speech.batches import SpeechDataset, load_batches, plain_batches
@@ -34,7 +33,7 @@ def listen(network: SpeechModel, utterances: Sequence[Utterance], decoder: Decod
     Raises:
         ModelError: if it has not learnt what is asked of it
     """
-    recogniser = checked_recogniser(network) if decoder is not None else None
+    recogniser = network.recogniser if decoder is not None else None
     speakers = checked_speakers(network) if voices else None
     device = next(network.parameters()).device
     dataset = SpeechDataset(utterances, network.settings.frontend)
@@ -55,18 +54,6 @@ def listen(network: SpeechModel, utterances: Sequence[Utterance], decoder: Decod
                 heard.voices.update({items[row].index: found[row] for row in rows})
             advance(len(items))
     return heard
-
-
-def checked_recogniser(network: SpeechModel) -> Ctc:
-    """The recogniser of a model.
-
-    Raises:
-        ModelError: if it has none, or its encoder has since learnt without
-    """
-    task = network.tasks().get("ctc")
-    if not isinstance(task, Ctc) or "ctc" in network.settings.drifted:
-        raise ModelError(f"the model '{network.settings.name}' does not transcribe; one pre-trained on ctc does")
-    return task
 
 
 def checked_speakers(network: SpeechModel) -> Speaker:
