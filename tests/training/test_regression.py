@@ -231,13 +231,18 @@ def test_what_cannot_be_done_is_explained(
         regress(recipe.model_copy(update={"regression": None}), tmp_path / "x")
 
 
-@pytest.mark.parametrize("features", ["egemaps"])
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("opensmile", "egemaps"), ("sklearn.linear_model", "baselines"), ("flashlight.lib.text", "beam")],
+)
 def test_a_missing_extra_is_named(
-    features: str, recipe_of: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, extra: str, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opensmile", None)
-    with pytest.raises(UserError, match=r"sa2sr\[egemaps\]"):
-        regress(recipe_of({features: {}}), tmp_path / "run")
+    monkeypatch.setitem(sys.modules, module, None)
+    features: dict[str, Any] = {"egemaps": {}} if extra == "egemaps" else {"tfidf": {}}
+    text = {"source": "ctc", "beam": 5} if extra == "beam" else {}
+    with pytest.raises(UserError, match=rf"sa2sr\[{extra}\]"):
+        regress(recipe_of(features, text=text), tmp_path / "run", pretrained)
 
 
 def test_a_damaged_folder_is_refused(recipe_of: MakeRecipe, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def regress(recipe: Recipe, out: str | Path, start_from: str | Path | None = Non
     """
     if recipe.regression is None:
         raise UserError(f"recipe '{recipe.name}' has no regression")
+    _estimators()  # an error now, not after the features
     folder = RunFolder(Path(out))
     with folder.lock():
         folder.begin(recipe, "regression", start_from)
@@ -184,19 +185,25 @@ def _best_line(train: _Side, dev: _Side, corpora: NDArray[np.int64], regression:
 
 
 def _line(train: _Side, kind: str, penalty: float, seed: int) -> _Line:
+    ridge, svr = _estimators()
+    mean, spread = train.ratings.mean(), max(float(train.ratings.std()), 1e-3)
+    if kind == "ridge":
+        model = ridge(alpha=penalty, tol=1e-6)
+    else:
+        model = svr(C=1 / penalty, epsilon=_EPSILON, random_state=seed, max_iter=10_000)
+    model.fit(train.features, (train.ratings - mean) / spread)
+    intercept = float(np.ravel(model.intercept_)[0]) if np.size(model.intercept_) else 0.0
+    return _Line(np.ravel(model.coef_).astype(np.float64) * spread, intercept * spread + mean)
+
+
+def _estimators() -> tuple[Any, Any]:
+    """Scikit-learn's ridge and linear support vector regression."""
     try:
         from sklearn.linear_model import Ridge
         from sklearn.svm import LinearSVR
     except ImportError:
         raise UserError("a regression needs the extra baselines: pip install 'sa2sr[baselines]'") from None
-    mean, spread = train.ratings.mean(), max(float(train.ratings.std()), 1e-3)
-    if kind == "ridge":
-        model = Ridge(alpha=penalty, tol=1e-6)
-    else:
-        model = LinearSVR(C=1 / penalty, epsilon=_EPSILON, random_state=seed, max_iter=10_000)
-    model.fit(train.features, (train.ratings - mean) / spread)
-    intercept = float(np.ravel(model.intercept_)[0]) if np.size(model.intercept_) else 0.0
-    return _Line(np.ravel(model.coef_).astype(np.float64) * spread, intercept * spread + mean)
+    return Ridge, LinearSVR
 
 
 def _mean_ccc(said: NDArray[np.float64], ratings: NDArray[np.float64], corpora: NDArray[np.int64]) -> float:
