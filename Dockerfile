@@ -1,7 +1,9 @@
-# The server, for a model folder that is mounted at /model:
+# The server, for the model that comes with the package:
 #
 #   docker build -t sa2sr .
-#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -v "$PWD/emotion-onnx:/model:ro" sa2sr
+#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 sa2sr
+#
+# For another, add: -v "$PWD/runs/emotion/model:/model:ro" -e SA2SR_MODEL=/model
 #
 # With -e SA2SR_TOKEN=... clients must show that token. The server computes with onnxruntime; what only training needs,
 # PyTorch above all, is left out.
@@ -26,4 +28,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
   CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 ENTRYPOINT ["sa2sr"]
-CMD ["serve", "--model", "/model", "--host", "0.0.0.0"]
+CMD ["serve", "--host", "0.0.0.0"]

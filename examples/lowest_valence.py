@@ -1,8 +1,9 @@
 """Which calls of a folder sound the most unpleasant, and what was their worst moment?
 
-    python examples/lowest_valence.py MODEL FOLDER [HOW_MANY]
+    python examples/lowest_valence.py FOLDER [HOW_MANY [MODEL]]
 
-MODEL is a model folder. Files are cut to windows of six seconds; a call is ranked by the mean of its windows.
+MODEL is a model folder or a name on the hub; by default it is the model that comes with sa2sr. Files are cut to windows
+of six seconds; a call is ranked by the mean of its windows.
 """
 
 import sys
@@ -13,9 +14,9 @@ import sa2sr
 from sa2sr import Row
 
 
-def main(model_folder: str, audio_folder: str, how_many: str = "5") -> None:
+def main(audio_folder: str, how_many: str = "5", model: str | None = None) -> None:
     """Print the calls of lowest valence, worst first."""
-    table = sa2sr.load(model_folder).predict(audio_folder, window=6, hop=3)
+    table = sa2sr.load(model).predict(audio_folder, window=6, hop=3)
     calls: dict[str, list[Row]] = defaultdict(list)
     for row in table:
         if not row.note:  # silence and the like say nothing about a call
@@ -30,6 +31,6 @@ def main(model_folder: str, audio_folder: str, how_many: str = "5") -> None:
 
 
 if __name__ == "__main__":
-    if not 3 <= len(sys.argv) <= 4:
+    if not 2 <= len(sys.argv) <= 4:
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """Speech emotion recognition with a sentiment-aware speech encoder.
 
 >>> import sa2sr
->>> model = sa2sr.load("runs/emotion")
+>>> model = sa2sr.load()
 >>> table = model.predict("call.wav")
 >>> table[0].valence, table.scale
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 # A module of commands registers them with the application; help lists them in this order.
-from sa2sr.cli import corpora, training, inference, serving, studies  # noqa: F401  # isort: skip
+from sa2sr.cli import corpora, training, inference, serving, sharing, studies  # noqa: F401  # isort: skip
 from sa2sr.cli.app import app
 from sa2sr.errors import UserError
 

@@ -1,6 +1,5 @@
 """The application that the commands register with, and what several of them share."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +36,17 @@ OverridesArgument = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or pretraining.max_epochs=3."),
 ]
 ModelOption = Annotated[
-    Path, typer.Option("--model", "-m", help="A model folder, exported or not, or the run folder of a fine-tuning.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model folder, exported or not, the run folder of a fine-tuning, or user/name on the Hugging Face hub; "
+        "by default what SA2SR_MODEL names, or else the model that comes with sa2sr.",
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="A model folder, a run folder, user/name on the hub, or default: that which comes with sa2sr."),
 ]
 EngineOption = Annotated[
     str, typer.Option(help="onnx, torch, or auto: onnx on a CPU where it is installed, otherwise torch.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sa2sr.cli.app import DeviceOption, EngineOption, Int8Option, ModelOption, app
+from sa2sr.cli.app import DeviceOption, EngineOption, Int8Option, ModelArgument, ModelOption, app
 from sa2sr.errors import UserError
 
 
@@ -19,7 +19,7 @@ def predict(
         ),
     ] = None,
     *,
-    model: ModelOption,
+    model: ModelOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file; without it the table is printed."),
@@ -45,7 +45,7 @@ def predict(
     level: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Share of ratings that the intervals hold; 0: no intervals. [0.9 if the model is calibrated]"
+            min=0, help="Share of ratings that the intervals hold; 0: none. By default 0.9 if the model is calibrated."
         ),
     ] = None,
     scale: Annotated[str, typer.Option(help="labels: that of the ratings; or 0-1.")] = "labels",
@@ -53,10 +53,14 @@ def predict(
     sentiment: Annotated[
         bool, typer.Option("--sentiment", help="Also how negative, neutral and positive that is.")
     ] = False,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="Also this .csv, a submission to the MSP-Podcast challenges, made of OUT: a row a file."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job for OUT.")] = False,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes. [one a processor, where there is much to do on a CPU]"),
+        typer.Option("--jobs", "-j", min=1, help="Processes; by default one a processor, if there is much to do."),
     ] = None,
     engine: EngineOption = "auto",
     int8: Int8Option = False,
@@ -67,7 +71,7 @@ def predict(
     The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
     Exit code 1: some files failed. 2: nothing could be done. 130: interrupted, so that --resume continues. Examples:
 
-    sa2sr predict calls/ interview.flac --model runs/emotion --out emotions.csv
+    sa2sr predict calls/ interview.flac --out emotions.csv
 
     sa2sr predict '2024/**/*.opus' @more.txt --model runs/emotion --out emotions.parquet --resume
 
@@ -75,7 +79,7 @@ def predict(
 
     arecord -q -f S16_LE -r 16000 -t wav | sa2sr predict - --model runs/emotion
     """
-    from sa2sr.inference import load, read_segments
+    from sa2sr.inference import load, read_segments, read_table
     from sa2sr.inference.job import failures_file, predict_files, predict_pipe
     from sa2sr.inference.options import Options
     from sa2sr.inference.pipe import NAME, Pipe
@@ -95,6 +99,8 @@ def predict(
         raise UserError("--raw describes a pipe, which is named -; files say themselves what they are")
     if resume and (out is None or from_pipe):
         raise UserError("--resume continues a table of files: name it with --out")
+    if submission is not None and (out is None or from_pipe or vad or windows is not None):
+        raise UserError("--submission is made of a table of whole files: name that with --out")
     if vad and (windows is not None or from_pipe):
         raise UserError("--vad is for files, and without windows")
     options = Options(longest, windows, vad, level, scale, transcript, sentiment)
@@ -113,6 +119,8 @@ def predict(
             remedy = f"; --resume continues {out}" if out is not None else ""
             typer.secho(f"interrupted{remedy}", fg="yellow", err=True)
             raise typer.Exit(130) from None
+    if submission is not None and out is not None:
+        read_table(out).write_submission(submission)
     shown = 5
     for failure in summary.failures[:shown]:
         typer.secho(f"failed: {failure.file}: {failure.reason}", fg="yellow", err=True)
@@ -126,7 +134,7 @@ def predict(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    model: ModelArgument,
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     int8: Annotated[bool, typer.Option("--int8/--no-int8", help="Also in 8-bit integers, for predict --int8.")] = True,
     check: Annotated[
@@ -150,7 +158,7 @@ def export(
         _check(model, out, check)
 
 
-def _check(model: Path, out: Path, manifests: list[Path]) -> None:
+def _check(model: str, out: Path, manifests: list[Path]) -> None:
     from sa2sr.config import DIMENSIONS
     from sa2sr.inference.agreement import AGREEMENT_FILE, FP32_DIFFERENCE, INT8_COST, check_agreement
 

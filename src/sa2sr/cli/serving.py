@@ -15,7 +15,7 @@ _NEEDED = ("fastapi", "uvicorn", "websockets", "python_multipart", "prometheus_c
 
 @app.command()
 def serve(
-    model: ModelOption,
+    model: ModelOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is reached from everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     token_file: Annotated[
@@ -26,7 +26,7 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which the server is called; may be repeated. [local names, if only local]"),
+        typer.Option(help="A name by which the server is called; may be repeated. A local server has local names."),
     ] = None,
     engine: EngineOption = "auto",
     int8: Int8Option = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sa2sr.cli.app import OverridesArgument, app
+from sa2sr.cli.app import ModelArgument, OverridesArgument, app
 from sa2sr.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def pretrain(
     train: TrainOption = None,
     dev: DevOption = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="A run or model folder to go on from, on other speech; by default from nothing.")
+        str | None, typer.Option(help="A run or model folder to go on from, on other speech; by default from nothing.")
     ] = None,
     out: RunOption,
 ) -> None:
@@ -89,7 +89,8 @@ def finetune(
     train: TrainOption = None,
     dev: DevOption = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="A pre-trained run or model folder; without it the encoder starts at random.")
+        str | None,
+        typer.Option(help="A pre-trained run or model folder, or user/name; without it the encoder starts at random."),
     ] = None,
     out: RunOption,
 ) -> None:
@@ -130,7 +131,10 @@ def regress(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A model folder, a run folder, user/name on the hub, default, or a submission (.csv)."),
+    ],
     manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with labels.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
@@ -145,9 +149,12 @@ def evaluate(
     """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
 
     Of emotions: CCC, Pearson's correlation and RMSE. Of transcripts: CER and WER. Of sentiment: AUC and recalls.
-    Writes metrics.json and predictions.csv.
+    Writes metrics.json and predictions.csv. In place of a model, predictions of any system can be measured: a table
+    with the columns FileName, EmoAct, EmoVal and EmoDom, as the MSP-Podcast challenges have them. Examples:
 
-    Example: sa2sr evaluate runs/emotion cuts/test.jsonl.gz
+    sa2sr evaluate runs/emotion cuts/test.jsonl.gz
+
+    sa2sr evaluate submission.csv cuts/msp/test1.jsonl.gz
     """
     if read not in (None, "reference", "recognised"):
         raise UserError(f"--read {read}: must be reference or recognised")
@@ -160,7 +167,7 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model folder, or the run folder of a fine-tuning.")],
+    model: ModelArgument,
     manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with ratings.")],
     map_scale: MapScaleOption = False,
 ) -> None:

@@ -16,13 +16,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sa2sr.config import Scale
 from sa2sr.corpora.corpus import Corpus, Entry, NoOptions, Problem, Utterance
 from sa2sr.corpora.scanning import Folder, read_lines
 from sa2sr.corpora.tables import read_table
 from sa2sr.errors import CorpusError
+from sa2sr.submission import COLUMNS, SCALE
 
-SCALE = Scale(name="1-7", low=1, high=7)
 EMOTIONS = {
     "A": "angry",
     "S": "sad",
@@ -45,7 +44,6 @@ SPLITS = {
     "test3": "test3",
 }
 _LABELS = ("labels_consensus.csv", "labels_concensus.csv")
-_RATINGS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 _GENDERS = {"male": "male", "female": "female"}
 _PARTITION = re.compile(r"\s*([^;]+?)\s*;\s*(\S+)\s*")
 
@@ -60,7 +58,7 @@ def read(source: Path, options: NoOptions) -> Iterator[Entry]:
     labelled: set[str] = set()
 
     for where, row in read_table(_find_labels(folder), problems):
-        if missing := {"FileName", *_RATINGS.values()} - row.keys():
+        if missing := {"FileName", *COLUMNS.values()} - row.keys():
             raise CorpusError(f"{where.rpartition(',')[0]}: has no column {', '.join(sorted(missing))}")
         name = Path(row["FileName"]).stem
         split = row.get("Split_Set") or partitions.get(name, "")
@@ -81,7 +79,7 @@ def read(source: Path, options: NoOptions) -> Iterator[Entry]:
             gender=_GENDERS.get(row.get("Gender", "").lower()),
             language="English",
             emotion=EMOTIONS.get(letter),
-            ratings={dimension: row[column] for dimension, column in _RATINGS.items()},
+            ratings={dimension: row[column] for dimension, column in COLUMNS.items()},
             scale=SCALE,
         )
 

@@ -12,21 +12,21 @@ from sa2sr.network.folder import (
     GRAPH_FILE,
     INT8_GRAPH_FILE,
     INTERVALS_FILE,
+    LABELS_FILE,
     SETTINGS_FILE,
     WEIGHTS_FILE,
+    find_model,
     read_calibration,
     read_settings,
     read_weights,
 )
-
-LABELS_FILE = "labels.json"
 
 
 def export(model: str | Path, out: str | Path, *, int8: bool = True) -> Path:
     """Export a model as a folder of its own: settings, labels, scale, and the network in fp32 and int8.
 
     Args:
-        model: a model folder, or a run folder
+        model: a model folder, a run folder, a name on the hub, or ``default``
         out: the new folder; an exported model that is there is replaced
         int8: also in 8-bit integers: a third of the size and twice as fast, and a little less exact
 
@@ -36,7 +36,7 @@ def export(model: str | Path, out: str | Path, *, int8: bool = True) -> Path:
     Raises:
         ModelError: if there is no model, ``out`` is one that can be trained on, or onnx is not installed
     """
-    out = Path(out)
+    model, out = find_model(model), Path(out)
     settings, weights, calibration = read_settings(model), read_weights(model), read_calibration(model)
     if (out / WEIGHTS_FILE).exists():
         raise ModelError(f"{out}: is a model folder with weights; export into a folder of its own")

@@ -61,11 +61,20 @@ class Origin:
         return found.hexdigest()
 
 
-def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: bool = False) -> "Model":
+def load(
+    model: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    engine: str = "auto",
+    device: str = "cpu",
+    int8: bool = False,
+) -> "Model":
     """Load a model.
 
     Args:
-        path: a model folder, the run folder of a training, or an exported model
+        model: a model folder, the run folder of a training, an exported model, or ``"user/name"`` on the Hugging Face
+            hub; by default what the environment variable SA2SR_MODEL names, or else the model that comes with sa2sr
+        revision: of a model on the hub: a branch, a tag or a commit; ``"user/name@revision"`` is the same
         engine: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where it is installed, otherwise torch
         device: such as ``"cpu"`` or ``"cuda"``
         int8: multiply by 8-bit integers, which the onnx engine can: faster, and a little less exact
@@ -73,7 +82,7 @@ def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: b
     Raises:
         ModelError: naming what is missing or does not fit
     """
-    folder = find_model(path)
+    folder = find_model(model, revision)
     settings = read_settings(folder, exported=is_exported(folder))
     origin = Origin(folder, engine, device, int8)
     engine_ = make_engine(folder, settings, engine, device=device, int8=int8)
@@ -83,7 +92,7 @@ def load(path: str | Path, *, engine: str = "auto", device: str = "cpu", int8: b
 class Model:
     """Predicts activation, valence and dominance.
 
-    >>> model = sa2sr.load("runs/emotion")
+    >>> model = sa2sr.load()
     >>> table = model.predict("call.wav")
     >>> table.column("valence").mean()
     """
@@ -285,6 +294,23 @@ class Model:
         extras, target = self.extras(transcript=transcript, sentiment=sentiment), self.output_scale(scale)
         options: dict[str, Any] = {"level": level, "extras": extras, "scale": target}
         return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, **options)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Share the model on the Hugging Face hub; returns its address there.
+
+        Args:
+            name: ``"user/name"``, or ``"user/name@branch"``
+            options: those of :func:`sa2sr.sharing.pack.push`: ``licence``, ``card``, ``half``, ``lean``, ``private``,
+                ``message``
+
+        Raises:
+            ModelError: if it was not loaded from a folder, has no licence, or the hub does not take it
+        """
+        from sa2sr.sharing.pack import push
+
+        if self.origin is None:
+            raise ModelError(f"the model '{self.settings.name}' was not loaded from a folder that could be shared")
+        return push(self.origin.folder, name, **options)
 
     def clips(
         self,

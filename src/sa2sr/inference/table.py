@@ -29,6 +29,8 @@ from sa2sr.inference.rows import (
     on_scale,
     values,
 )
+from sa2sr.submission import SCALE as SUBMISSION_SCALE
+from sa2sr.submission import write_submission
 
 __all__ = [
     "COLUMNS",
@@ -100,6 +102,26 @@ class EmotionTable(Sequence[Row]):
         with table_writer(path, self.heading) as add:
             for row in self.rows:
                 add(row)
+
+    def write_submission(self, path: str | Path) -> None:
+        """Write a submission to the MSP-Podcast challenges: a row a file, on its scale of 1 to 7.
+
+        Args:
+            path: a .csv file
+
+        Raises:
+            TableError: if a file has several rows, two have one name, or the file cannot be written
+        """
+        emotions: dict[str, tuple[float, ...]] = {}
+        for row in self.on(SUBMISSION_SCALE).rows:
+            name = Path(row.file).name
+            if name in emotions:
+                raise TableError(
+                    f"{row.file}: a submission has one row for each name of a file, and there are several for {name}; "
+                    "predict files as wholes (--longest), and those of equal names apart"
+                )
+            emotions[name] = (row.activation, row.valence, row.dominance)
+        write_submission(path, emotions)
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame``, which keeps the scale and the level of the intervals in its ``attrs``.

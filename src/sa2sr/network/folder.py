@@ -1,6 +1,7 @@
 """The model folder on disk: where it is, and what its settings say. It needs no network, so that others may run it."""
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,17 +19,53 @@ REGRESSION_FILE = "regression.yaml"  # in place of the settings, where a linear 
 GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
+LABELS_FILE = "labels.json"  # of an exported model: what its graphs read and give
+CARD_FILE = "README.md"  # what people should know of a model
+FOLDER_FILES = (SETTINGS_FILE, WEIGHTS_FILE, GRAPH_FILE, INT8_GRAPH_FILE, LABELS_FILE, INTERVALS_FILE, CARD_FILE)
+
+SHIPPED = "default"  # the name of the model that comes with the package
+SHIPPED_FOLDER = Path(__file__).parents[1] / "models" / "default"
+SHIPPED_VARIABLE = "SA2SR_MODEL"  # of the environment: another model in its place
 
 _LARGEST_CALIBRATION = 1 << 20  # bytes
 
 
-def find_model(path: str | Path) -> Path:
-    """The model folder at ``path``, where a run folder stands for the model in it.
+def find_model(model: str | Path | None = None, revision: str | None = None) -> Path:
+    """The model folder that is meant.
+
+    Args:
+        model: a model folder; a run folder, which stands for the model in it; ``user/name`` or ``user/name@revision``
+            on the hub, unless there is a folder ``user`` (``hf://user/name`` is always on the hub); ``default``, or
+            nothing: what the variable SA2SR_MODEL names, or else the model that comes with the package
+        revision: of a model on the hub: a branch, a tag or a commit
 
     Raises:
         ModelError: if there is none
     """
-    path = Path(path)
+    from sa2sr.network.hub import HubName, fetch
+
+    if model is None or (str(model) == SHIPPED and not Path(model).exists()):
+        return _shipped_model()
+    path = Path(model)
+    if not path.exists() and (name := HubName.parse(model)) and (name.explicit or not Path(name.user).is_dir()):
+        return fetch(name, revision)
+    if revision is not None:
+        raise ModelError(f"{path}: is not on the hub, and has no revision '{revision}'")
+    return _local_model(path)
+
+
+def _shipped_model() -> Path:
+    named = os.environ.get(SHIPPED_VARIABLE)
+    if named and named != SHIPPED:
+        return find_model(named)
+    if not (SHIPPED_FOLDER / SETTINGS_FILE).is_file():
+        raise ModelError(
+            f"no model comes with this installation: name one, such as --model runs/emotion, or set {SHIPPED_VARIABLE}"
+        )
+    return SHIPPED_FOLDER
+
+
+def _local_model(path: Path) -> Path:
     if (path / SETTINGS_FILE).is_file() or is_regression(path):
         return path
     if (path / "model").is_dir():
@@ -43,6 +80,12 @@ def find_model(path: str | Path) -> Path:
 def is_regression(folder: str | Path) -> bool:
     """Whether a folder holds a linear regressor."""
     return (Path(folder) / REGRESSION_FILE).is_file()
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether a model folder is the package's or in the cache of the hub, so that nothing is to be written there."""
+    in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return in_cache or folder == SHIPPED_FOLDER
 
 
 def is_exported(folder: str | Path) -> bool:

@@ -8,9 +8,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from sa2sr.config import Stage
-from sa2sr.errors import CorpusError
+from sa2sr.errors import CorpusError, ModelError
 from sa2sr.intervals import Calibration, calibration
-from sa2sr.network.folder import find_model, write_calibration
+from sa2sr.network.folder import find_model, is_shared, write_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.training.data import StageData
@@ -34,6 +34,8 @@ def calibrate(model: str | Path, manifests: Sequence[str | Path], *, map_scale: 
         ModelError: if there is no such model, or it does not predict emotions
     """
     folder = find_model(model)
+    if is_shared(folder):
+        raise ModelError(f"{model}: is not yours to change; copy it with 'sa2sr pack {model} OUT', and calibrate OUT")
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
     heard = hear(network, manifests, accelerator, {"emotion": network.emotion}, map_scale=map_scale)

@@ -20,10 +20,12 @@ from sa2sr.cuts import custom_fields
 from sa2sr.errors import UserError
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import find_model, is_regression, read_calibration
+from sa2sr.network.folder import find_model, is_regression, is_shared, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
+from sa2sr.submission import SCALE
 from sa2sr.training.hearing import Heard, hear
+from sa2sr.training.imported import is_submission, read_predictions
 from sa2sr.training.measures import Said, judge, several
 from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.regressor import load_regressor
@@ -53,9 +55,11 @@ def evaluate(
     one of the labels is predicted, and takes part in no metric of that label.
 
     Args:
-        model: a model folder, or a run folder
+        model: a model folder, a run folder, a name on the hub, ``default``, or predictions that are there already: a
+            submission to the MSP-Podcast challenges (.csv), whose numbers are taken as they are
         manifests: of cuts
-        out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder
+        out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder or the predictions,
+            and in ``runs/<name>`` for a model of the hub or of the package
         resamples: of the bootstrap
         map_scale: map ratings on another scale linearly onto the model's
         read: ``"reference"`` or ``"recognised"``: the texts that a model reads beside speech; by default as it says
@@ -64,23 +68,28 @@ def evaluate(
         UserError: if ``read`` is given and the model reads no texts
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
+        TableError: if the predictions are no submission
     """
-    folder = find_model(model)
-    accelerator = make_accelerator("fp32")
+    accelerator, calibration = make_accelerator("fp32"), None
+    scale: Scale | None
     left_behind: tuple[str, ...] = ()
-    if is_regression(folder):
-        regressor = load_regressor(folder)
+    if is_submission(model):
+        source, name, scale = Path(model), Path(model).stem, SCALE
+        _check_reading(name, False, read)
+        heard = read_predictions(source, manifests, map_scale=map_scale)
+    elif is_regression(source := find_model(model)):
+        regressor, calibration = load_regressor(source), read_calibration(source)
         name, scale = regressor.settings.name, regressor.settings.scale
         _check_reading(name, False, read)
         heard = regressor.hear(manifests, map_scale=map_scale)
     else:
-        network = load_model(folder, accelerator.device)
+        network, calibration = load_model(source, accelerator.device), read_calibration(source)
         name, scale, left_behind = network.settings.name, network.settings.scale, network.settings.drifted
         _check_reading(name, network.settings.reads_texts, read)
         recognised = None if read is None else read == "recognised"
         heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
     metrics = {
-        "model": str(folder.resolve()),
+        "model": str(source.resolve()),
         "name": name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
@@ -91,10 +100,11 @@ def evaluate(
         "resamples": resamples,
         "transcribes": "ctc" in heard.said and "ctc" not in left_behind,
         **judge(heard.utterances, heard.said, resamples),
-        "intervals": _judge_intervals(read_calibration(folder), heard, scale),
+        "intervals": _judge_intervals(calibration, heard, scale),
         "environment": environment(),
     }
-    result = Evaluation(Path(out) if out is not None else _default_folder(folder, manifests, read), metrics)
+    folder = Path(out) if out is not None else _default_folder(source, name, manifests, read)
+    result = Evaluation(folder, metrics)
     if accelerator.is_main_process:
         _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
         write_json(result.folder / "metrics.json", metrics)
@@ -134,12 +144,12 @@ def _check_reading(name: str, reads_texts: bool, read: str | None) -> None:
         raise UserError(f"--read {read}: the model '{name}' reads no texts beside speech")
 
 
-def _default_folder(model: Path, manifests: Sequence[str | Path], read: str | None) -> Path:
+def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], read: str | None) -> Path:
     """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``."""
+    beside = Path("runs") / name if is_shared(model) else model.resolve().parent
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    name = "+".join(names)[:150] + (f"-{read}" if read is not None else "")
-    return model.resolve().parent / "evaluation" / name
+    return beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said) -> None:

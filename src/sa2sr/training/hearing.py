@@ -80,7 +80,7 @@ def read_labelled(
     data = _short_enough(read_utterances(manifests, scale if map_scale else None))
     where = ", ".join(map(str, manifests))
     _check_labels(data, tasks, where)
-    _check_scale(data.scale, scale if "emotion" in tasks else None, where)
+    check_scale(data.scale, scale if "emotion" in tasks else None, where)
     return data
 
 
@@ -103,8 +103,12 @@ def _check_labels(data: UtteranceSet, tasks: Mapping[str, Objective | type[Objec
         raise CorpusError(f"{where}: no label to compare the model with ({remedies})")
 
 
-def _check_scale(ratings: Scale | None, model: Scale | None, where: str) -> None:
-    """The same numbers must mean the same; the names of scales may differ."""
+def check_scale(ratings: Scale | None, model: Scale | None, where: str) -> None:
+    """The same numbers must mean the same; the names of scales may differ.
+
+    Raises:
+        CorpusError: if they do not
+    """
     if ratings is None or model is None or (ratings.low, ratings.high) == (model.low, model.high):
         return
     raise CorpusError(

@@ -1,0 +1,67 @@
+"""What ``sa2sr evaluate`` found of a model, in its run folder, without the paths of whoever ran it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sa2sr.errors import ModelError
+
+_LARGEST = 50_000_000  # bytes of an evaluation
+
+
+class Estimate(NamedTuple):
+    """A metric with its interval, if there is one."""
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation."""
+
+    test_set: str  # such as ravdess/test
+    manifests: Sequence[str]  # the last two parts of their paths
+    overall: Mapping[str, Mapping[str, Any]]  # output -> utterances, and estimates by metric
+    coverage: Mapping[str, float]  # dimension -> share of the ratings within 90 % intervals
+
+    def estimates(self, output: str) -> Iterator[Estimate]:
+        """The metrics of an output that have a value."""
+        for metric, found in self.overall[output].items():
+            if isinstance(found, Mapping) and found.get("value") is not None:
+                yield Estimate(metric, float(found["value"]), found.get("low"), found.get("high"))
+
+
+def read_evaluations(run: Path, model: str) -> list[Measured]:
+    """What is in ``evaluation/`` of a run folder about the model of this name, by name of the folder.
+
+    Raises:
+        ModelError: if something there is not what ``sa2sr evaluate`` writes
+    """
+    found = []
+    for path in sorted(run.glob("evaluation/*/metrics.json")):
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise ValueError(f"is larger than {_LARGEST:,} bytes")
+            metrics = json.loads(path.read_bytes())
+            if metrics["name"] == model:
+                found.append(_measured(metrics))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{path}: is not an evaluation ({reason}); evaluate again, or remove it") from None
+    return found
+
+
+def _measured(metrics: Mapping[str, Any]) -> Measured:
+    manifests = ["/".join(Path(path).parts[-2:]) for path in metrics["manifests"]]
+    at_90 = ((metrics.get("intervals") or {}).get("levels") or {}).get("0.9") or {}
+    return Measured(
+        " + ".join(name.removesuffix(".gz").removesuffix(".jsonl") for name in manifests),
+        manifests,
+        {output: dict(found) for output, found in metrics["overall"].items()},
+        {dimension: float(found["coverage"]) for dimension, found in at_90.items()},
+    )

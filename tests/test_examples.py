@@ -1,0 +1,63 @@
+"""Examples do what they say."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+import sa2sr
+
+RandomModel = Callable[..., Path]
+Voice = Callable[..., NDArray[np.float32]]
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str | Path, pipe: bytes = b"") -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    found = subprocess.run(command, input=pipe, capture_output=True, timeout=300)
+    assert found.returncode == 0, found.stderr.decode()
+    return found.stdout.decode()
+
+
+def test_group_difference(random_model: RandomModel, voice: Voice, tmp_path: Path) -> None:
+    model, lines = random_model(gain=3), ["file,speaker,group"]
+    for number in range(8):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, voice(1.0, number), 16_000)
+        lines.append(f"{path},s{number % 4},{'ab'[number % 2]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    printed = run("group_difference.py", tmp_path / "table.csv", model).splitlines()
+    assert printed[0] == "a (2 speakers) minus b (2), scale 1-7"
+    valence = sa2sr.load(model).predict([tmp_path / f"{n}.wav" for n in range(8)]).column("valence")
+    name, difference, low, high = printed[2].replace("[", "").replace("]", "").replace(",", "").split()
+    assert name == "valence"
+    assert float(difference) == pytest.approx(valence[::2].mean() - valence[1::2].mean(), abs=0.01)
+    assert float(low) <= float(difference) <= float(high)
+
+
+def test_live_alert(random_model: RandomModel, voice: Voice) -> None:
+    loud = np.concatenate([voice(20.0, 1), np.zeros(10 * 16_000, np.float32), voice(20.0, 2)])
+    pipe = (loud * 32_000).astype("<i2").tobytes()
+    model = random_model()
+    rows = sa2sr.load(model).stream(16_000).push(np.frombuffer(pipe, "<i2"))
+    assert isinstance(rows[4], sa2sr.Row)
+    always = run("live_alert.py", "1.01", model, pipe=pipe).splitlines()
+    assert [json.loads(line)["at"] for line in always] == [rows[4].end]
+    assert run("live_alert.py", "0", model, pipe=pipe) == ""
+
+
+def test_lowest_valence(random_model: RandomModel, voice: Voice, tmp_path: Path) -> None:
+    (tmp_path / "calls").mkdir()
+    for number in range(3):
+        soundfile.write(tmp_path / "calls" / f"{number}.wav", voice(7.0, number), 16_000)
+    model = random_model(gain=3)
+    table = sa2sr.load(model).predict(tmp_path / "calls", window=6, hop=3)
+    means = {file: np.mean([r.valence for r in table if r.file == file]) for file in {r.file for r in table}}
+    printed = run("lowest_valence.py", tmp_path / "calls", "2", model).splitlines()
+    assert [line.split()[1] for line in printed[1:]] == sorted(means, key=lambda file: means[file])[:2]
