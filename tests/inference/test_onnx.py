@@ -56,11 +56,12 @@ def by_torch(network: SpeechModel, frames: NDArray[np.float32]) -> Outputs:
     stacked = torch.from_numpy(stack(frames, network.settings.frontend.stack))[None]
     lengths = torch.tensor([stacked.shape[1]])
     states, tasks = network.states(stacked, lengths), network.tasks()
+    read = network.read_by("emotion", states, stacked)
     return {
         "steps": lengths.numpy()[0],
         "logits": tasks["ctc"].logits(states).numpy()[0],  # type: ignore[operator]
         "sentiment": tasks["sentiment"].logits(states, lengths).softmax(-1).numpy()[0],  # type: ignore[operator]
-        **dict(zip(DIMENSIONS, network.emotion(states, lengths).numpy()[0], strict=True)),
+        **dict(zip(DIMENSIONS, network.emotion(read, lengths).numpy()[0], strict=True)),
     }
 
 
@@ -102,6 +103,7 @@ def model_settings(draw: st.DrawFn) -> ModelSettings:
         "heads": heads,
         "kernels": kernels,
         "strides": draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
+        "inputs": draw(st.sampled_from([["states"], ["frames"], ["posteriors", "states"], ["frames", "states"]])),
         "negative_slope": draw(st.sampled_from([0.0, 0.5, 1.0])),
     }
     summariser = {

@@ -31,7 +31,11 @@ def make_model(encoder: str, summariser: str) -> SpeechModel:
         "apc": {},
         "cpc": {"units": 4},
         "speaker": {**chosen, "speakers": NAMES},
-        "emotion": {"channels": 8, "heads": 2},
+        "emotion": {
+            "channels": 8,
+            "heads": 2,
+            "inputs": ["frames", "states", "posteriors"] if summariser == "attention" else ["states"],
+        },
     }
     assert tasks.keys() == OBJECTIVES.keys()
     values = {"frontend": {"filters": 3}, "encoder": ENCODERS[encoder], "objectives": tasks, "scale": {}}
@@ -58,10 +62,12 @@ def make_batch(rows: list[int], padding: int, fill: float) -> Batch:
 
 def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
     states = model.states(batch.frames, batch.lengths)
-    found = {name: task.predict(states, batch.lengths) for name, task in model.tasks().items()}
-    return found | {
-        f"{name} evaluated": task.evaluate(states, batch.lengths, batch) for name, task in model.tasks().items()
-    }
+    found: dict[str, list[Any]] = {}
+    for name, task in model.tasks().items():
+        read = model.read_by(name, states, batch.frames)
+        found[name] = task.predict(read, batch.lengths)
+        found[f"{name} evaluated"] = task.evaluate(read, batch.lengths, batch)
+    return found
 
 
 @pytest.mark.parametrize("summariser", ["lstm", "attention"])

@@ -105,6 +105,63 @@ def test_what_a_cell_depends_on(study_file: StudyFile, tmp_path: Path, tones: di
     assert heard_other["sa2sr-seed0finetuning"] != before["sa2sr-seed0finetuning"]
 
 
+def test_regressions_share_pretrainings_and_changes_reach_the_stages_that_are_there(
+    study_file: StudyFile, tmp_path: Path
+) -> None:
+    systems = regressions(tmp_path)
+    changes = ["finetuning.max_epochs=1", "pretraining.max_epochs=1", "regression.regressor=svr"]
+    planned = cells(study_file(systems=systems, changes=changes, seeds=[3]), tmp_path / "out")
+    assert [(cell.folder.name, cell.stage) for cell in planned] == [
+        ("sa2sr-seed3", "pretraining"),
+        ("sa2sr-seed3", "finetuning"),
+        ("words-seed3", "regression"),
+        ("heard-seed3", "regression"),
+    ]
+    pretraining, finetuning, words, heard = planned
+    assert heard.encoder == finetuning.encoder == pretraining.folder
+    assert words.encoder is None
+    assert heard.recipe.regression is not None
+    assert heard.recipe.regression.regressor == "svr"
+    assert finetuning.recipe.finetuning is not None
+    assert finetuning.recipe.finetuning.max_epochs == 1
+    other = cells(study_file(systems=systems, changes=changes[:2], seeds=[3]), tmp_path / "out")
+    assert [a.digest == b.digest for a, b in zip(planned, other, strict=True)] == [True, True, False, False]
+
+
+def regressions(folder: Path) -> dict[str, str]:
+    """Systems that read: references, and what the pre-trained model hears; beside one that does not."""
+    (folder / "words.yaml").write_text("name: words\nregression: {features: {tfidf: {fewest: 1}, functionals: {}}}\n")
+    (folder / "heard.yaml").write_text(
+        "extends: tiny.yaml\nname: heard\nfinetuning: null\n"
+        "regression: {features: {tfidf: {unit: character, fewest: 1}}, text: {source: ctc, learn_from: reference}}\n"
+    )
+    return {
+        name: str(folder / f"{file}.yaml") for name, file in (("sa2sr", "tiny"), ("words", "words"), ("heard", "heard"))
+    }
+
+
+def test_a_study_of_regressions(study_file: StudyFile, tmp_path: Path) -> None:
+    enough_to_hear_something = ["pretraining.max_epochs=12", "pretraining.optimiser.rate=0.03"]
+    study = study_file(systems=regressions(tmp_path), changes=enough_to_hear_something)
+    out = tmp_path / "out"
+    answer = run(study, out)
+    assert answer.returncode == 0, answer.stderr
+    concordances = {row["system"]: float(row["valence"].split()[0]) for row in table(out, "emotion-ccc")}
+    assert concordances["words"] > 0.8
+    assert {row["system"] for row in table(out, "emotion-differences")} == {"words", "heard"}
+    errors = {row["system"]: row["wer"] for row in table(out, "emotion-other")}
+    assert errors["words"] == errors["sa2sr"] == ""  # reads references; its encoder has left the recogniser behind
+    assert 0 <= float(errors["heard"]) <= 1
+    costs = {row["system"]: row for row in table(out, "costs")}
+    weights = load_file(out / "finetuned" / "tones" / "words-seed0" / "model" / "model.safetensors")
+    counted = [tensor.size for name, tensor in weights.items() if name.startswith("regression.")]
+    assert int(costs["words"]["parameters"]) == sum(counted) > 0
+    assert int(costs["heard"]["parameters"]) > int(costs["words"]["parameters"])  # with its recogniser
+    encoders = {row["run"]: row["encoder"] for row in table(out, "finetuning")}
+    assert encoders["words"] == "none: linear regression"
+    assert "0 to do" in run(study, out).stderr
+
+
 def test_what_cannot_be_planned_is_named_and_the_rest_is_planned(study_file: StudyFile, tmp_path: Path) -> None:
     systems = {
         "none": str(tmp_path / "tiny-scratch.yaml"),

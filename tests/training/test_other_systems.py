@@ -9,9 +9,10 @@ import pytest
 import sa2sr
 from sa2sr.config import DIMENSIONS, Recipe
 from sa2sr.cuts import Cut, write_cuts
-from sa2sr.errors import CorpusError, ModelError
+from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
 from sa2sr.inference.export import export
 from sa2sr.network.model import load_model
+from sa2sr.training.evaluate import evaluate
 from sa2sr.training.trainer import train
 
 
@@ -47,6 +48,87 @@ def test_speakers(
     finetuned = train(recipe, "finetuning", tmp_path / "finetuned", start_from=run.path)
     assert [*load_model(finetuned.path).tasks()] == ["ctc", "emotion"]
     assert len(sa2sr.load(finetuned.path).predict(voice(0.5), 16_000).rows) == 1
+
+
+@pytest.mark.parametrize("inputs", [["frames", "states"], ["frames", "posteriors"], ["frames"]], ids="+".join)
+def test_end_to_end_with_a_recogniser(
+    inputs: list[str], make_recipe: Callable[..., Recipe], voice: Any, tmp_path: Path
+) -> None:
+    recipe = make_recipe(
+        {
+            "pretraining.objectives": {"ctc": 1},
+            "pretraining.max_epochs": 1,
+            "finetuning.objectives": {"ctc": 0.02, "emotion": {"channels": 8, "heads": 2, "inputs": inputs}},
+            "finetuning.max_epochs": 8,
+        }
+    )
+    pretrained = train(recipe, "pretraining", tmp_path / "pretrained")
+    run = train(recipe, "finetuning", tmp_path / "run", start_from=pretrained.path)
+    history = run.history()
+    for loss in ("ctc_loss", "emotion_loss"):
+        assert history[-1]["train"][loss] < 0.6 * history[0]["train"][loss]
+    network = load_model(run.path)
+    assert network.settings.drifted == ()
+    assert network.emotion.convolutions[0].convolution.in_channels == sum(  # type: ignore[union-attr]
+        {"frames": 36, "states": 16, "posteriors": 29}[each] for each in inputs
+    )
+    (row,) = sa2sr.load(run.path, engine="onnx").predict(voice(0.5), 16_000).rows
+    (again,) = sa2sr.load(run.path, engine="torch").predict(voice(0.5), 16_000).rows
+    assert row.valence == pytest.approx(again.valence, abs=1e-3)
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "gate", "attention"])
+def test_a_transcript_beside_the_voice(
+    fusion: str, make_recipe: Callable[..., Recipe], manifests: tuple[Path, Path], voice: Any, tmp_path: Path
+) -> None:
+    text = {"fusion": fusion, "size": 8, "units": 8, "dropout": 0.0}
+    recipe = make_recipe(
+        {
+            "pretraining": None,
+            "finetuning.objectives": {"ctc": 0.02, "emotion": {"channels": 8, "heads": 2, "text": text}},
+            "finetuning.max_epochs": 8,
+        }
+    )
+    run = train(recipe, "finetuning", tmp_path / "run")
+    found = {
+        read: evaluate(run.path, [manifests[1]], resamples=2, read=read) for read in (None, "reference", "recognised")
+    }
+    concordances = {read: each.metrics["overall"]["valence"]["ccc"]["value"] for read, each in found.items()}
+    assert concordances[None] == concordances["reference"] > 0.4
+    assert concordances["recognised"] < concordances["reference"]
+    assert len({each.folder for each in found.values()}) == 3
+    assert found["recognised"].metrics["transcribes"]
+    network = load_model(run.path)
+    model = sa2sr.load(run.path)
+    (row,) = model.predict(voice(0.5), 16_000).rows
+    (again,) = sa2sr.load(run.path, engine="torch").predict(voice(0.5), 16_000).rows
+    assert row.valence == again.valence
+    assert network.settings.reads_texts
+    with pytest.raises(ModelError, match="it reads what it recognises"):
+        export(run.path, tmp_path / "exported")
+
+
+def test_what_reads_and_does_not(
+    make_recipe: Callable[..., Recipe], manifests: tuple[Path, Path], voice: Any, tmp_path: Path
+) -> None:
+    recipe = make_recipe({"pretraining": None, "finetuning.max_epochs": 1})
+    with pytest.raises(UserError, match="--read recognised: the model 'tiny' reads no texts beside speech"):
+        evaluate(train(recipe, "finetuning", tmp_path / "deaf").path, [manifests[1]], read="recognised")
+    objectives = {"emotion": {"channels": 8, "heads": 2, "text": {"size": 4, "units": 4}}}
+    changes = {"pretraining": None, "finetuning.max_epochs": 1, "finetuning.objectives": objectives}
+    run = train(make_recipe(changes), "finetuning", tmp_path / "reading")
+    evaluate(run.path, [manifests[1]], resamples=2)
+    with pytest.raises(ModelError, match="'tiny' does not transcribe; one that is trained on ctc does"):
+        sa2sr.load(run.path).predict(voice(0.5), 16_000)
+    objectives["emotion"]["text"] = {"read": "recognised"}
+    with pytest.raises(ModelError, match="does not transcribe"):
+        train(make_recipe(changes), "finetuning", tmp_path / "hearing")
+
+
+def test_posteriors_need_a_recogniser(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = make_recipe({"finetuning.objectives.emotion": {"inputs": ["posteriors"]}, "pretraining": None})
+    with pytest.raises(RecipeError, match="has posteriors, and there is no ctc to give them"):
+        train(recipe, "finetuning", tmp_path)
 
 
 def test_without_names_there_is_nobody_to_identify(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

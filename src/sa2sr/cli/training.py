@@ -3,11 +3,15 @@
 import json
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sa2sr.cli.app import ModelArgument, OverridesArgument, app
+from sa2sr.errors import UserError
+
+if TYPE_CHECKING:
+    from sa2sr.config import Recipe
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped one: sa2sr, asr, scratch, ...")
@@ -38,13 +42,17 @@ def recipe(
         typer.echo(to_yaml(load_recipe(name, changes or [])), nl=False)
 
 
-def _train(
-    stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None], **options: Any
-) -> None:
+def _resolved(stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None]) -> "Recipe":
     from sa2sr.config import load_recipe
 
     given = [f"{stage}.{name}={json.dumps([str(path) for path in paths])}" for name, paths in sets.items() if paths]
-    resolved = load_recipe(recipe, [*given, *(changes or [])])
+    return load_recipe(recipe, [*given, *(changes or [])])
+
+
+def _train(
+    stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None], **options: Any
+) -> None:
+    resolved = _resolved(stage, recipe, changes, sets)
 
     from sa2sr.training.trainer import train
 
@@ -96,6 +104,32 @@ def finetune(
 
 
 @app.command()
+def regress(
+    recipe: RecipeArgument,
+    changes: OverridesArgument = None,
+    *,
+    train: TrainOption = None,
+    dev: Annotated[
+        list[Path] | None, typer.Option(help="Manifest on which penalties are chosen; may be repeated.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pre-trained run or model folder, for recipes that need its words or voices.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder.")],
+) -> None:
+    """Fit a linear regressor from a fixed vector of each utterance, of its words or its sound, to emotions.
+
+    Example: sa2sr regress text-tfidf --train cuts/train.jsonl.gz --dev cuts/dev.jsonl.gz --out runs/tfidf
+    """
+    from sa2sr.training.regression import regress as fit
+
+    folder = fit(_resolved("regression", recipe, changes, {"train": train, "dev": dev}), out, start_from=encoder)
+    scores = folder.history()[-1]["dev"]
+    typer.echo("development set: " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    typer.echo(f"model: {folder.model}")
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         str,
@@ -107,6 +141,10 @@ def evaluate(
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
     map_scale: MapScaleOption = False,
+    read: Annotated[
+        str | None,
+        typer.Option(help="Of a model that reads beside hearing: reference (transcripts) or recognised (its own)."),
+    ] = None,
 ) -> None:
     """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
 
@@ -118,10 +156,13 @@ def evaluate(
 
     sa2sr evaluate submission.csv cuts/msp/test1.jsonl.gz
     """
+    if read not in (None, "reference", "recognised"):
+        raise UserError(f"--read {read}: must be reference or recognised")
+
     from sa2sr.training.evaluate import evaluate as evaluate_model
     from sa2sr.training.evaluation_tables import print_evaluation
 
-    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples, map_scale=map_scale))
+    print_evaluation(evaluate_model(model, manifests, out, resamples=resamples, map_scale=map_scale, read=read))
 
 
 @app.command()

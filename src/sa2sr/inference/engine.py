@@ -57,7 +57,7 @@ def make_engine(
         folder: of a model, exported or not
         settings: of the model
         name: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where onnxruntime is installed, otherwise torch,
-            which a conformer needs everywhere
+            which a conformer, and a model that reads what it recognises, need everywhere
         device: that torch computes on
         int8: multiply by 8-bit integers, which onnx can: faster, and a little less exact
 
@@ -68,7 +68,8 @@ def make_engine(
         raise ModelError(f"there is no engine '{name}'; there are {', '.join(get_args(EngineName))}")
     exported = is_exported(folder)
     if name == "auto":
-        can_be_fast = device == "cpu" and settings.encoder.kind == "lstm" and _installed("onnx", "onnxruntime")
+        in_onnx = settings.encoder.kind == "lstm" and not settings.reads_texts
+        can_be_fast = device == "cpu" and in_onnx and _installed("onnx", "onnxruntime")
         name = "onnx" if exported or int8 or can_be_fast else "torch"
     if name == "onnx":
         if device != "cpu":
@@ -149,6 +150,9 @@ class TorchEngine(Engine):
             self.network = load_model(folder, self.device)
         except (RuntimeError, AssertionError) as error:  # of torch, in several ways, when a device is not there
             raise ModelError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
+        self.reads = self.network.settings.reads_texts
+        if self.reads:
+            _ = self.network.recogniser  # an error now, not with the first clip
 
     def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
         """As :meth:`Engine.hear`."""
@@ -161,8 +165,11 @@ class TorchEngine(Engine):
         # TensorFloat-32 would round to 10 bits, differently in every batch.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             lengths = lengths.to(self.device)
-            states, tasks = self.network.states(padded.to(self.device), lengths), self.network.tasks()
-            emotions: NDArray[np.float32] = self.network.emotion(states, lengths).cpu().numpy()
+            padded = padded.to(self.device)
+            states, tasks = self.network.states(padded, lengths), self.network.tasks()
+            read = self.network.read_by("emotion", states, padded)
+            texts = self.network.recogniser.predict(states, lengths) if self.reads else None
+            emotions: NDArray[np.float32] = self.network.emotion(read, lengths, texts).cpu().numpy()
             others = {head: tasks[head].predict(states, lengths) for head in heads}
         nothing = [None] * len(frames)
         transcripts, sentiments = others.get("ctc", nothing), others.get("sentiment", nothing)

@@ -64,12 +64,18 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
             f"the model '{settings.name}' cannot be exported or run by the onnx engine: its encoder is a "
             f"{settings.encoder.kind}, and ONNX is for lstm alone; the torch engine predicts with it"
         )
+    if settings.reads_texts:
+        raise ModelError(
+            f"the model '{settings.name}' cannot be exported or run by the onnx engine: it reads what it recognises, "
+            "which ONNX cannot; the torch engine predicts with it"
+        )
     frontend, objectives = settings.frontend, settings.objectives
     of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
     graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))
     frames, steps = _stack(graph, "frames", "lengths", frontend.stack, frontend.dimension)
     graph("Identity", steps, name="steps")
     short_steps = graph("Cast", steps, to=type_of(np.int32))  # the LSTM operator's type of lengths
+    parts = {"frames": (frames, frontend.dimension)}  # that emotions may be told from, and their sizes
     states, size = graph("Transpose", frames, perm=[1, 0, 2]), frontend.dimension
     for layer in range(settings.encoder.layers):
         part, units = f"encoder.layers.{layer}", settings.encoder.units
@@ -77,15 +83,21 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
         states = _lstm(graph, part, states, short_steps, (size, units), directions, int8=int8)
         size = len(directions) * units
     states = graph("Transpose", states, perm=[1, 0, 2])  # (B, T', H)
+    parts["states"] = states, size
     if objectives.ctc:
-        _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
+        logits = _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
+        if objectives.emotion and "posteriors" in objectives.emotion.inputs:
+            parts["posteriors"] = graph("Softmax", logits, axis=-1), _CHARACTERS
     if objectives.sentiment:
         summarise = {"lstm": _last_state, "attention": _attention_pooling}[objectives.sentiment.summariser]
         summary = summarise(graph, states, short_steps, size, objectives.sentiment)
         scores = _linear(graph, "objectives.sentiment.output", summary, objectives.sentiment.units, len(SENTIMENTS))
         graph("Softmax", scores, name="sentiment", axis=-1)
     if objectives.emotion:
-        emotions = _emotion(graph, states, steps, size, objectives.emotion)
+        read, size = parts[objectives.emotion.inputs[0]]
+        for part in objectives.emotion.inputs[1:]:
+            read, size = graph("Concat", read, parts[part][0], axis=-1), size + parts[part][1]
+        emotions = _emotion(graph, read, steps, size, objectives.emotion)
         for index, name in enumerate(DIMENSIONS):
             graph("Gather", emotions, np.int64(index), name=name, axis=1)
     graph.weights.none_left()

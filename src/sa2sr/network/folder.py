@@ -15,6 +15,7 @@ from sa2sr.intervals import Calibration
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
+REGRESSION_FILE = "regression.yaml"  # in place of the settings, where a linear regressor is the model
 GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
@@ -65,7 +66,7 @@ def _shipped_model() -> Path:
 
 
 def _local_model(path: Path) -> Path:
-    if (path / SETTINGS_FILE).is_file():
+    if (path / SETTINGS_FILE).is_file() or is_regression(path):
         return path
     if (path / "model").is_dir():
         return path / "model"
@@ -74,6 +75,11 @@ def _local_model(path: Path) -> Path:
     if not path.exists():
         raise ModelError(f"{path}: does not exist; a model folder has {SETTINGS_FILE} and {WEIGHTS_FILE}")
     raise ModelError(f"{path}: is not a model folder, which has {SETTINGS_FILE} and {WEIGHTS_FILE}")
+
+
+def is_regression(folder: str | Path) -> bool:
+    """Whether a folder holds a linear regressor."""
+    return (Path(folder) / REGRESSION_FILE).is_file()
 
 
 def is_shared(folder: Path) -> bool:
@@ -98,6 +104,8 @@ def read_settings(folder: str | Path, *, exported: bool = False) -> ModelSetting
         ModelError: naming what is missing or wrong
     """
     folder = find_model(folder)
+    if is_regression(folder):
+        raise ModelError(f"{folder}: is a regression, which 'sa2sr evaluate' runs on cuts, and nothing else can run")
     if is_exported(folder) and not exported:
         raise ModelError(f"{folder}: is an exported model, which only predicts; use the model that it came from")
     for name in (SETTINGS_FILE, GRAPH_FILE if exported else WEIGHTS_FILE):

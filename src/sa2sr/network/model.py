@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from sa2sr.config import ModelSettings, to_yaml
+from sa2sr.config import ALPHABET, EmotionSettings, ModelSettings, to_yaml
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
 from sa2sr.network.conformer import ConformerEncoder
 from sa2sr.network.encoder import LstmEncoder
 from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
-from sa2sr.network.objectives import OBJECTIVES, Emotion, Objective
+from sa2sr.network.objectives import OBJECTIVES, Ctc, Emotion, Objective
 
 if TYPE_CHECKING:
     from sa2sr.speech.batches import Batch
@@ -33,7 +33,7 @@ class SpeechModel(nn.Module):
         self.encoder = _ENCODERS[settings.encoder.kind](settings.frontend.dimension, settings.encoder)
         self.objectives = nn.ModuleDict(
             {
-                name: OBJECTIVES[name].build(self.encoder.dimension, objective, settings.frontend.dimension)
+                name: OBJECTIVES[name].build(self._width(name), objective, settings.frontend.dimension)
                 for name, objective in settings.objectives.active().items()
             }
         )
@@ -61,7 +61,36 @@ class SpeechModel(nn.Module):
     def forward(self, batch: "Batch") -> dict[str, Tensor]:
         """The loss of each objective, unweighted."""
         states = self.states(batch.frames, batch.lengths)
-        return {name: objective.loss(states, batch.lengths, batch) for name, objective in self.trained_tasks().items()}
+        return {
+            name: objective.loss(self.read_by(name, states, batch.frames), batch.lengths, batch)
+            for name, objective in self.trained_tasks().items()
+        }
+
+    def read_by(self, task: str, states: Tensor, frames: Tensor) -> Tensor:
+        """What a task reads, (B, T', ...): the encoder states, or what its settings join to them or put in their place.
+
+        Args:
+            task: name of the objective
+            states: (B, T', H)
+            frames: that they come from, (B, T', D)
+        """
+        inputs = _inputs(self.settings, task)
+        if inputs == ("states",):
+            return states
+        parts = {"states": states, "frames": frames}
+        if "posteriors" in inputs:
+            recogniser: Ctc = self.objectives["ctc"]  # type: ignore[assignment]
+            parts["posteriors"] = recogniser.logits(states).float().softmax(-1)
+        return torch.cat([parts[each] for each in inputs], -1)
+
+    def _width(self, task: str) -> int:
+        """Size of what a task reads."""
+        sizes = {
+            "states": self.encoder.dimension,
+            "frames": self.settings.frontend.dimension,
+            "posteriors": 1 + len(ALPHABET),
+        }
+        return sum(sizes[each] for each in _inputs(self.settings, task))
 
     def trained_tasks(self) -> dict[str, Objective]:
         """The objectives with a weight; the others only came along from an earlier training."""
@@ -71,6 +100,17 @@ class SpeechModel(nn.Module):
     def tasks(self) -> dict[str, Objective]:
         """The objectives by name."""
         return dict(self.objectives.items())  # type: ignore[arg-type]
+
+    @property
+    def recogniser(self) -> Ctc:
+        """The transcribing head.
+
+        Raises:
+            ModelError: if there is none, or the encoder has since learnt without it
+        """
+        if "ctc" not in self.objectives or "ctc" in self.settings.drifted:
+            raise ModelError(f"the model '{self.settings.name}' does not transcribe; one that is trained on ctc does")
+        return self.objectives["ctc"]  # type: ignore[return-value]
 
     @property
     def emotion(self) -> Emotion:
@@ -85,6 +125,12 @@ class SpeechModel(nn.Module):
                 "'sa2sr finetune' makes it predict emotions"
             )
         return self.objectives["emotion"]  # type: ignore[return-value]
+
+
+def _inputs(settings: ModelSettings, task: str) -> tuple[str, ...]:
+    """What a task reads, by name; only emotions can be told from more than states."""
+    objective = settings.objectives.active()[task]
+    return objective.inputs if isinstance(objective, EmotionSettings) else ("states",)
 
 
 def save_model(model: SpeechModel, folder: str | Path) -> None:

@@ -48,12 +48,12 @@ class TransformerTeacher:
             raise UserError(f"batch size {batch_size} must be at least 1")
         self._batch_size = batch_size
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._tokenizer, network = _load(str(model))
+        self._tokenizer, network = load_text_model(str(model))
         self._network = network.float().eval().to(self._device)
         self._order = label_order(labels or list(network.config.id2label.values()), str(model))
         if len(self._order) != network.config.num_labels:
             raise ModelError(f"{model}: has {network.config.num_labels} outputs, not three")
-        self._limit = _most_tokens(self._tokenizer, network)
+        self._limit = most_tokens(self._tokenizer, network)
         folder = Path(model)
         self._name = f"transformers:{folder.resolve().name if folder.is_dir() else model}@{self._fingerprint()}"
 
@@ -130,41 +130,54 @@ def _anonymous(word: str) -> str:
     return "http" if word.startswith("http") else word
 
 
-def _load(model: str) -> tuple[Any, Any]:
-    """Tokenizer and network, from the disk if they are there."""
+def load_text_model(model: str, kind: str = "AutoModelForSequenceClassification") -> tuple[Any, Any]:
+    """Tokenizer and network, from the disk if they are there.
+
+    Args:
+        model: a folder, or a hub id
+        kind: of transformers' classes
+
+    Raises:
+        ModelError: if the model is absent or unfit
+        UserError: if the extra is missing
+    """
     try:
         import transformers
     except ImportError:
-        message = "teachers of the kind transformers: need the extra of that name: pip install 'sa2sr[transformers]'"
+        message = "text models of the kind transformers need the extra of that name: pip install 'sa2sr[transformers]'"
         raise UserError(message) from None
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
+    if kind == "AutoModel":
+        transformers.utils.logging.set_verbosity_error()  # it would report what pools, and is missing or left over
     local = os.path.isdir(model)
     if not local and (os.path.isabs(model) or model.startswith(".") or model.count("/") > 1):
         raise ModelError(f"{model}: there is no such folder, and it is no hub id")
     try:
-        return _from_pretrained(transformers, model, offline=True)
+        return _from_pretrained(transformers, model, kind, offline=True)
     except ModelError:
         raise
     except Exception as error:  # what a broken folder raises depends on the file and on the version of the library
         if local or _hub_is_off():
             raise _unusable(model, error) from None
     try:
-        return _from_pretrained(transformers, model, offline=False)
+        return _from_pretrained(transformers, model, kind, offline=False)
     except ModelError:
         raise
     except Exception as error:
         raise _unusable(model, error) from None
 
 
-def _from_pretrained(transformers: Any, model: str, *, offline: bool) -> tuple[Any, Any]:
+def _from_pretrained(transformers: Any, model: str, kind: str, *, offline: bool) -> tuple[Any, Any]:
     arguments = {"local_files_only": offline, "trust_remote_code": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(model, **arguments)
-    network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+    network, report = getattr(transformers, kind).from_pretrained(
         model, use_safetensors=True, output_loading_info=True, **arguments
     )
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{model}: lacks trained weights ({_first(missing)}); a sentiment classifier is needed")
+    needed = "a text encoder" if kind == "AutoModel" else "a sentiment classifier"
+    # What pools the states of an encoder is of no use here, and many come without it.
+    if missing := sorted(name for name in report["missing_keys"] if kind != "AutoModel" or "pooler" not in name):
+        raise ModelError(f"{model}: lacks trained weights ({_first(missing)}); {needed} is needed")
     if tokenizer.pad_token_id is None:
         raise ModelError(f"{model}: its tokenizer has no padding token, so it cannot read batches")
     if len(tokenizer) > (known := network.get_input_embeddings().num_embeddings):
@@ -177,7 +190,7 @@ def _unusable(model: str, error: Exception) -> ModelError:
     online = " while HF_HUB_OFFLINE is set" if _hub_is_off() and not os.path.isdir(model) else ""
     reason = " ".join(str(error).split())[:300]
     return ModelError(
-        f"{model}: cannot be loaded{place}{online} ({reason}). A teacher needs config.json, a tokenizer and "
+        f"{model}: cannot be loaded{place}{online} ({reason}). It needs config.json, a tokenizer and "
         "model.safetensors, in a folder or on the hub"
     )
 
@@ -192,7 +205,7 @@ def _first(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-def _most_tokens(tokenizer: Any, network: Any) -> int:
+def most_tokens(tokenizer: Any, network: Any) -> int:
     """How many tokens the model takes; the RoBERTa family counts positions from behind its padding index."""
     positions: int = getattr(network.config, "max_position_embeddings", 512)
     for name, module in network.named_modules():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from sa2sr.config import DIMENSIONS
-from sa2sr.metrics import Estimate, pearson, rmse
+from sa2sr.metrics import Estimate, error_rate, pearson, rmse
 from sa2sr.studies import paper
 from sa2sr.studies.document import Block, Cell, Column, Pictures, Section, Table
 from sa2sr.studies.plots import intervals, scatter
@@ -186,6 +186,7 @@ def _other_metrics(systems: Sequence[System], prefix: str) -> Table:
         Column("system", "system"),
         *(Column(f"{dimension}_pearson", f"{dimension}, Pearson", best="highest") for dimension in DIMENSIONS),
         *(Column(f"{dimension}_rmse", f"{dimension}, RMSE", best="lowest") for dimension in DIMENSIONS),
+        Column("wer", "WER", best="lowest"),
     ]
     rows: list[list[Cell]] = []
     for system in systems:
@@ -197,12 +198,25 @@ def _other_metrics(systems: Sequence[System], prefix: str) -> Table:
                     metric(of_seed[chosen, index], system.ratings[chosen, index]) for of_seed in system.predictions
                 ]
                 cells.append(float(np.mean(values)) if len(chosen) > 1 else None)
-        rows.append(cells)
+        rows.append([*cells, _word_errors(system)])
+    kept = columns if any(row[-1] is not None for row in rows) else columns[:-1]
+    rows = [row[: len(kept)] for row in rows]
     scale = systems[0].scale
     means = " Means over the seeds." if _have_several_seeds(systems) else ""
-    return Table(
-        f"{prefix}-other", columns, rows, f"RMSE in points of the scale, {scale.low:g} to {scale.high:g}.{means}"
-    )
+    words = "" if len(kept) < len(columns) else " WER: words wrong of those that a system hears."
+    caption = f"RMSE in points of the scale, {scale.low:g} to {scale.high:g}.{words}{means}"
+    return Table(f"{prefix}-other", kept, rows, caption)
+
+
+def _word_errors(system: System) -> float | None:
+    """Of the transcripts that a system gives beside emotions, mean over the seeds; none if it gives none."""
+    rates = []
+    for evaluation in system.evaluations:
+        if not evaluation.transcribes or not evaluation.has_transcripts or evaluation.hypotheses is None:
+            return None
+        pairs = [(h, r) for h, r in zip(evaluation.hypotheses, evaluation.references, strict=True) if r]
+        rates.append(error_rate([h for h, _ in pairs], [r for _, r in pairs], unit="word"))
+    return float(np.mean(rates))
 
 
 def _scatters(systems: Sequence[System], colours: Mapping[str, int], prefix: str) -> Pictures:

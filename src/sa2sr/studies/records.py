@@ -65,12 +65,19 @@ class TrainingRun:
 
     @property
     def stage_name(self) -> str:
-        """``pretraining`` or ``finetuning``."""
+        """``pretraining`` or ``finetuning``, of which a regression is a kind."""
         named = self.environment.get("stage")
         if named in ("pretraining", "finetuning"):
             return str(named)
+        if self.is_regression:
+            return "finetuning"
         has_ratings = any(number(line, "dev", "mean_ccc") is not None for line in self.history)
         return "finetuning" if has_ratings else "pretraining"
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a linear regressor was fitted, which has no epochs."""
+        return self.recipe is not None and self.recipe.regression is not None
 
     @property
     def stage(self) -> Stage | None:
@@ -165,6 +172,7 @@ class Evaluation:
     sentiments: NDArray[np.int64]  # (N,) the teacher's classes, -1 where unknown
     probabilities: NDArray[np.float64] | None  # (N, 3) of negative, neutral, positive; none if the model tells none
     places: Sequence[Place] = ()  # of the run, if it is of a study
+    transcribes: bool = False  # hypotheses are of a recogniser that no later training has left behind
 
     @property
     def has_emotions(self) -> bool:
@@ -216,6 +224,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         sentiments=np.array([_CLASSES.get(row.get("sentiment_truth") or "", -1) for row in rows]),
         probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
         places=places,
+        transcribes=metrics.get("transcribes") is True,
     )
     if not (evaluation.has_emotions or evaluation.has_transcripts or evaluation.has_sentiments):
         problems.append(f"{path}: holds nothing that the model says beside what is true")

@@ -110,6 +110,7 @@ def run_cell(cell: Cell) -> str | None:
 def _train(cell: Cell) -> None:
     import torch
 
+    from sa2sr.training.regression import regress
     from sa2sr.training.trainer import train
 
     torch.set_num_threads(1)  # several processes of one thread each are faster than one with several
@@ -117,7 +118,10 @@ def _train(cell: Cell) -> None:
         return
     if cell.drawn is not None:
         draw_share(cell)
-    train(cell.recipe, cell.stage, cell.folder, start_from=cell.encoder)
+    if cell.stage == "regression":
+        regress(cell.recipe, cell.folder, start_from=cell.encoder)
+    else:
+        train(cell.recipe, cell.stage, cell.folder, start_from=cell.encoder)
     history = (cell.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     _note(cell, training=cell.digest, seconds=json.loads(history[-1])["seconds"], tests={})
 

@@ -9,17 +9,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from sa2sr.config import Recipe, Stage, load_recipe
+from sa2sr.config import Recipe, Regression, Stage, load_recipe
 from sa2sr.errors import CorpusError, UserError
 from sa2sr.network.folder import WEIGHTS_FILE, find_model
 from sa2sr.studies.records import Place, file_names
 from sa2sr.studies.study_settings import FinetuningSets, PretrainingSets, Study, Sweep, System
 
-StageName: TypeAlias = Literal["pretraining", "finetuning"]
+StageName: TypeAlias = Literal["pretraining", "finetuning", "regression"]
 Value: TypeAlias = int | float | str
 LABELS = "labels"  # the key of a sweep over shares of the fine-tuning set
+
+AnyStage = TypeVar("AnyStage", bound=Stage | Regression)
 
 _WITHOUT_EFFECT = ("features", "checkpoint_seconds", "tensorboard")  # keys of a stage that change no result
 
@@ -102,7 +104,7 @@ class _Planner:
             self._add(place, [], float(value))
 
     def _add(self, place: Place, changes: Sequence[str], share: float) -> None:
-        """The pre-training and the fine-tunings of a place."""
+        """The pre-training and the fine-tunings, or regressions, of a place."""
         label = _label(place)
         if place.system in self.result.problems:
             return
@@ -122,12 +124,13 @@ class _Planner:
     def _recipe(self, system: System, seed: int, changes: Sequence[str]) -> Recipe:
         """The recipe of a system with the changes of the study, of the system and of a sweep, in this order.
 
-        Changes of a pre-training are left out where there is none.
+        Changes of a stage are left out where there is none.
         """
         frozen = ["finetuning.freeze_encoder=true"] if system.frozen else []
         common, own = list(self.study.changes), [*system.changes, *frozen]
-        if load_recipe(system.recipe, system.changes).pretraining is None:
-            common, changes = ([c for c in each if not c.startswith("pretraining.")] for each in (common, changes))
+        plain = load_recipe(system.recipe, system.changes)
+        absent = tuple(f"{stage}." for stage in get_args(StageName) if getattr(plain, stage) is None)
+        common, changes = ([c for c in each if not c.startswith(absent)] for each in (common, changes))
         return load_recipe(system.recipe, [*common, *own, *changes, f"seed={seed}"])
 
     def _pretraining(self, label: str, place: Place, recipe: Recipe) -> "Cell | Path | None":
@@ -138,7 +141,7 @@ class _Planner:
         if sets is None:
             raise UserError(f"{place.system}: the recipe '{system.recipe}' needs pretraining sets, or an encoder")
         prepared = recipe.model_copy(
-            update={"finetuning": None, "pretraining": self._with_sets(recipe.pretraining, sets)}
+            update={"finetuning": None, "regression": None, "pretraining": self._with_sets(recipe.pretraining, sets)}
         )
         cell = Cell(
             folder=self._folder("pretrained", label),
@@ -159,22 +162,23 @@ class _Planner:
         sets: FinetuningSets,
         share: float,
     ) -> None:
-        if recipe.finetuning is None:
+        stage: StageName = "finetuning" if recipe.regression is None else "regression"
+        if (own := recipe.finetuning or recipe.regression) is None:
             raise UserError(f"{place.system}: the recipe '{recipe.name}' has no fine-tuning")
-        train = self._with_sets(recipe.finetuning, sets)
+        train = self._with_sets(own, sets)
         drawn = None
         if share < 1:
             percent = f"{100 * share:g}".replace(".", "_")
             drawn = self.out / "labels" / f"{place.corpus}-{percent}-seed{place.seed}.jsonl.gz"
             train = train.model_copy(update={"train": (drawn,)})
         beside = {"encoder": self._digest_of_encoder(encoder), "labels": repr(share)}
-        prepared = recipe.model_copy(update={"finetuning": train})
+        prepared = recipe.model_copy(update={stage: train})
         cell = Cell(
             folder=self._folder(f"finetuned/{place.corpus}", label),
-            stage="finetuning",
+            stage=stage,
             recipe=prepared,
             encoder=encoder.folder if isinstance(encoder, Cell) else encoder,
-            depends=self._depends("finetuning", prepared, sets, beside),
+            depends=self._depends(stage, prepared, sets, beside),
             tests=sets.tests,
             sources=sets.train,
             share=share,
@@ -182,8 +186,10 @@ class _Planner:
         )
         self.result.add(cell, place)
 
-    def _with_sets(self, stage: Stage, sets: PretrainingSets | FinetuningSets) -> Stage:
+    def _with_sets(self, stage: AnyStage, sets: PretrainingSets | FinetuningSets) -> AnyStage:
         """A stage on its sets; processes of their own for features would be more than ``--jobs``."""
+        if isinstance(stage, Regression):
+            return stage.model_copy(update={"train": sets.train, "dev": sets.dev})
         store = self.study.features or self.out / "features"
         features = stage.features.model_copy(update={"store": store, "workers": 1})
         return stage.model_copy(update={"train": sets.train, "dev": sets.dev, "features": features})

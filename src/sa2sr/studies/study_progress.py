@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sa2sr.config import Stage
 from sa2sr.studies.epochs import epochs_so_far, status
 from sa2sr.studies.study_cell import seconds_of_training
 from sa2sr.studies.study_plan import Cell
@@ -97,7 +98,7 @@ class StudyProgress:
 
     def seconds_left(self) -> float | None:
         """An estimate from cells that are done or on their way; none while there is none of a kind to learn from."""
-        known: dict[str, list[float]] = {"pretraining": [], "finetuning": []}
+        known: dict[str, list[float]] = {"pretraining": [], "finetuning": [], "regression": []}
         now = time.monotonic()
         spent = {folder: now - begun for folder, begun in self.begun.items()}
         for cell in self.cells:
@@ -128,7 +129,7 @@ class StudyProgress:
 
 def _epochs(cell: Cell) -> int:
     stage = getattr(cell.recipe, cell.stage)
-    return stage.max_epochs if stage is not None else 0
+    return stage.max_epochs if isinstance(stage, Stage) else 1
 
 
 def _duration(seconds: float) -> str:

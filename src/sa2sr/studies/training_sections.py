@@ -96,14 +96,18 @@ def costs_section(runs: Sequence[TrainingRun]) -> Section:
 
 
 def parameters(model: Path) -> int | None:
-    """Weights of a model's encoder and emotion regressor, or of its encoder alone; none if it cannot be read."""
+    """Weights of a model's encoder and emotion regressor, or of its encoder alone; none if it cannot be read.
+
+    A linear regressor may have the model beside it that hears what it reads.
+    """
     try:
         with safe_open(model / "model.safetensors", "numpy") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
-    counted = ("encoder.", "objectives.emotion.")
-    return sum(int(math.prod(shape)) for name, shape in shapes.items() if name.startswith(counted))
+    counted = ("encoder.", "objectives.emotion.", "regression.")
+    own = sum(int(math.prod(shape)) for name, shape in shapes.items() if name.startswith(counted))
+    return own + (parameters(model / "encoder") or 0 if (model / "encoder").is_dir() else 0)
 
 
 def provenance_section(runs: Sequence[TrainingRun]) -> Section:
@@ -182,7 +186,7 @@ def _minutes(run: TrainingRun) -> float | None:
 def _curves(runs: Sequence[TrainingRun], stage: str, scores: Sequence[str], colours: Mapping[str, int]) -> Pictures:
     """One picture a loss (training and development), one a score, and one of the criterion; sweeps are left out."""
     pictures = []
-    runs = [run for run in runs if run.is_of_grid]
+    runs = [run for run in runs if run.is_of_grid and not run.is_regression]
     losses = list(dict.fromkeys(name for run in runs for name in run.losses()))
     named = {own[0].path: name for name, own in _by_system(runs).items()}  # one of its seeds names a system
 
@@ -224,6 +228,8 @@ def _objectives(run: TrainingRun) -> str | None:
 
 
 def _encoder(run: TrainingRun) -> str | None:
+    if run.is_regression:
+        return "none: linear regression"
     if run.recipe is None or run.stage is None:
         return None
     size = f"{run.recipe.encoder.layers} x {run.recipe.encoder.units}"

@@ -39,7 +39,7 @@ def calibrate(model: str | Path, manifests: Sequence[str | Path], *, map_scale: 
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
     heard = hear(network, manifests, accelerator, {"emotion": network.emotion}, map_scale=map_scale)
-    found = _measured(heard.said["emotion"], heard.utterances, manifests)
+    found = measured(heard.said["emotion"], heard.utterances, manifests)
     if accelerator.is_main_process:
         write_calibration(folder, found)
     return found
@@ -52,14 +52,17 @@ def calibrate_on_dev(folder: Path, data: StageData, stage: Stage, accelerator: A
     emotions = predictions.values["emotion"]
     positions = sorted(emotions)
     utterances = [data.dev.utterances[each] for each in positions]
-    found = _measured([within_scale(network, emotions[each]) for each in positions], utterances, stage.dev)
+    found = measured(
+        [within_scale(network.settings.scale, emotions[each]) for each in positions], utterances, stage.dev
+    )
     if accelerator.is_main_process:
         write_calibration(folder, found)
 
 
-def _measured(
+def measured(
     emotions: Sequence[NDArray[np.floating]], utterances: Sequence[Utterance], manifests: Sequence[str | Path]
 ) -> Calibration:
+    """The residuals of emotions, N of (3,) within the scale, from ratings; CorpusError where there are none."""
     found = calibration(np.stack(emotions), [u.ratings for u in utterances], [u.speaker for u in utterances], manifests)
     if not found.dimensions:
         raise CorpusError(f"{', '.join(map(str, manifests))}: the audio of no rated utterance can be read")

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import custom_fields
+from sa2sr.errors import UserError
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import find_model, is_shared, read_calibration
+from sa2sr.network.folder import find_model, is_regression, is_shared, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.submission import SCALE
@@ -27,6 +28,7 @@ from sa2sr.training.hearing import Heard, hear
 from sa2sr.training.imported import is_submission, read_predictions
 from sa2sr.training.measures import Said, judge, several
 from sa2sr.training.optimisation import make_accelerator
+from sa2sr.training.regressor import load_regressor
 from sa2sr.training.run import environment
 
 
@@ -45,6 +47,7 @@ def evaluate(
     *,
     resamples: int = 1000,
     map_scale: bool = False,
+    read: str | None = None,
 ) -> Evaluation:
     """Evaluate a model on the utterances of manifests, and write what came out.
 
@@ -59,22 +62,32 @@ def evaluate(
             and in ``runs/<name>`` for a model of the hub or of the package
         resamples: of the bootstrap
         map_scale: map ratings on another scale linearly onto the model's
+        read: ``"reference"`` or ``"recognised"``: the texts that a model reads beside speech; by default as it says
 
     Raises:
+        UserError: if ``read`` is given and the model reads no texts
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
         TableError: if the predictions are no submission
     """
     accelerator, calibration = make_accelerator("fp32"), None
     scale: Scale | None
+    left_behind: tuple[str, ...] = ()
     if is_submission(model):
         source, name, scale = Path(model), Path(model).stem, SCALE
+        _check_reading(name, False, read)
         heard = read_predictions(source, manifests, map_scale=map_scale)
+    elif is_regression(source := find_model(model)):
+        regressor, calibration = load_regressor(source), read_calibration(source)
+        name, scale = regressor.settings.name, regressor.settings.scale
+        _check_reading(name, False, read)
+        heard = regressor.hear(manifests, map_scale=map_scale)
     else:
-        source = find_model(model)
         network, calibration = load_model(source, accelerator.device), read_calibration(source)
-        name, scale = network.settings.name, network.settings.scale
-        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale)
+        name, scale, left_behind = network.settings.name, network.settings.scale, network.settings.drifted
+        _check_reading(name, network.settings.reads_texts, read)
+        recognised = None if read is None else read == "recognised"
+        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
     metrics = {
         "model": str(source.resolve()),
         "name": name,
@@ -85,11 +98,13 @@ def evaluate(
         "left_out": dict(heard.left_out),
         "failures": heard.failures,
         "resamples": resamples,
+        "transcribes": "ctc" in heard.said and "ctc" not in left_behind,
         **judge(heard.utterances, heard.said, resamples),
         "intervals": _judge_intervals(calibration, heard, scale),
         "environment": environment(),
     }
-    result = Evaluation(Path(out) if out is not None else _default_folder(source, name, manifests), metrics)
+    folder = Path(out) if out is not None else _default_folder(source, name, manifests, read)
+    result = Evaluation(folder, metrics)
     if accelerator.is_main_process:
         _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
         write_json(result.folder / "metrics.json", metrics)
@@ -124,12 +139,17 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
     }
 
 
-def _default_folder(model: Path, name: str, manifests: Sequence[str | Path]) -> Path:
+def _check_reading(name: str, reads_texts: bool, read: str | None) -> None:
+    if read is not None and not reads_texts:
+        raise UserError(f"--read {read}: the model '{name}' reads no texts beside speech")
+
+
+def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], read: str | None) -> Path:
     """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``."""
     beside = Path("runs") / name if is_shared(model) else model.resolve().parent
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    return beside / "evaluation" / "+".join(names)[:150]
+    return beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said) -> None:

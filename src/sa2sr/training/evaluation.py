@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ def predict_dataset(
     advance: Callable[[int], None] = lambda count: None,
     *,
     in_full_precision: bool = False,
+    recognised: bool | None = None,
 ) -> Predictions:
     """Run every objective of the model over a set; the processes share the batches.
 
@@ -44,6 +45,8 @@ def predict_dataset(
         workers: processes that load audio
         advance: is told how many utterances each batch had
         in_full_precision: whatever the precision of the accelerator
+        recognised: emotions are told from what is recognised where the model reads texts, not from transcripts; by
+            default as its settings say
     """
     model.eval()
     own = list(batches[accelerator.process_index :: accelerator.num_processes])
@@ -52,14 +55,18 @@ def predict_dataset(
     with alone(), accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
         for items, batch in zip(own, load_batches(dataset, own, workers), strict=True):
             failures += batch.failures.values()
-            read = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
+            rows = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
             batch = batch.to(accelerator.device)
             states = model.states(batch.frames, batch.lengths)
             for name, task in model.tasks().items():
-                said = task.evaluate(states, batch.lengths, batch)
-                values[name] |= {index: said[row] for row, index in read.items()}
-                labelled = sum(task.has_label(dataset.utterances[index]) for index in read.values())
-                losses[name] += labelled * float(task.loss(states, batch.lengths, batch))  # type: ignore[assignment]
+                read = model.read_by(name, states, batch.frames)
+                told = batch
+                if name == "emotion" and reads_recognised(model, recognised):
+                    told = replace(batch, texts=[*model.recogniser.predict(states, batch.lengths)])
+                said = task.evaluate(read, batch.lengths, told)
+                values[name] |= {index: said[row] for row, index in rows.items()}
+                labelled = sum(task.has_label(dataset.utterances[index]) for index in rows.values())
+                losses[name] += labelled * float(task.loss(read, batch.lengths, told))  # type: ignore[assignment]
                 counts[name] += labelled
             advance(len(items))
     parts = [(values, losses, counts, failures)]
@@ -70,6 +77,14 @@ def predict_dataset(
         losses={n: sum(p[1][n] for p in parts) / max(1, sum(p[2][n] for p in parts)) for n in values},
         failures=[failure for part in parts for failure in part[3]],
     )
+
+
+def reads_recognised(model: SpeechModel, wanted: bool | None = None) -> bool:
+    """Whether emotions are told from recognised texts: as is wanted, or else as the settings say."""
+    emotion = model.settings.objectives.emotion
+    if emotion is None or emotion.text is None:
+        return False
+    return emotion.text.read == "recognised" if wanted is None else wanted
 
 
 def score_dataset(

@@ -39,6 +39,7 @@ def hear(
     tasks: Mapping[str, Objective],
     *,
     map_scale: bool = False,
+    recognised: bool | None = None,
 ) -> Heard:
     """Run a model over the utterances of manifests.
 
@@ -48,31 +49,43 @@ def hear(
         accelerator: in single precision
         tasks: that some utterance must have a label for
         map_scale: map ratings on another scale linearly onto the model's
+        recognised: see :func:`predict_dataset`
 
     Raises:
         CorpusError: if there are no such labels, or the ratings are on another scale than the model
     """
-    data = _short_enough(read_utterances(manifests, network.settings.scale if map_scale else None))
-    where = ", ".join(map(str, manifests))
-    _check_labels(data, tasks, where)
-    check_scale(data.scale, network.settings.scale if "emotion" in tasks else None, where)
-
+    data = read_labelled(manifests, tasks, network.settings.scale, map_scale=map_scale)
     dataset = SpeechDataset(data.utterances, network.settings.frontend)
     batches = plain_batches([u.seconds for u in data.utterances], Batches())
     with progress("Utterances", total=len(data.utterances)) as advance:
-        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance)
+        predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance, recognised=recognised)
     positions = sorted(next(iter(predictions.values.values())))  # of those whose audio could be read
     if not positions:
+        where = ", ".join(map(str, manifests))
         raise CorpusError(f"{where}: no audio can be read; first: {predictions.failures[0]}")
     said = {name: [values[each] for each in positions] for name, values in predictions.values.items()}
     if "emotion" in said:
-        said["emotion"] = [within_scale(network, emotions) for emotions in said["emotion"]]
+        said["emotion"] = [within_scale(network.settings.scale, emotions) for emotions in said["emotion"]]
     return Heard([data.utterances[each] for each in positions], said, data.left_out, predictions.failures)
 
 
-def within_scale(network: SpeechModel, emotions: NDArray[np.floating]) -> NDArray[np.floating]:
+def read_labelled(
+    manifests: Sequence[str | Path],
+    tasks: Mapping[str, Objective | type[Objective]],
+    scale: Scale | None,
+    *,
+    map_scale: bool = False,
+) -> UtteranceSet:
+    """The utterances of manifests that a model can be compared with; arguments and errors as for :func:`hear`."""
+    data = _short_enough(read_utterances(manifests, scale if map_scale else None))
+    where = ", ".join(map(str, manifests))
+    _check_labels(data, tasks, where)
+    check_scale(data.scale, scale if "emotion" in tasks else None, where)
+    return data
+
+
+def within_scale(scale: Scale | None, emotions: NDArray[np.floating]) -> NDArray[np.floating]:
     """Emotions as every prediction gives them: clipped to the scale."""
-    scale = network.settings.scale
     return emotions if scale is None else np.clip(emotions, scale.low, scale.high)
 
 
@@ -84,7 +97,7 @@ def _short_enough(data: UtteranceSet) -> UtteranceSet:
     return replace(data, utterances=kept, left_out=data.left_out + long)
 
 
-def _check_labels(data: UtteranceSet, tasks: Mapping[str, Objective], where: str) -> None:
+def _check_labels(data: UtteranceSet, tasks: Mapping[str, Objective | type[Objective]], where: str) -> None:
     if not any(task.has_label(utterance) for task in tasks.values() for utterance in data.utterances):
         remedies = "; ".join(f"{name}: {task.remedy}" for name, task in tasks.items())
         raise CorpusError(f"{where}: no label to compare the model with ({remedies})")

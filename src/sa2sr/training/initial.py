@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 
-from sa2sr.config import ModelSettings, Objectives, ObjectiveSettings, Recipe, Scale, Settings, Stage
+from sa2sr.config import ModelSettings, Objectives, ObjectiveSettings, Recipe, Scale, Settings, Stage, validate
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.network.objectives import OBJECTIVES
 from sa2sr.training.data import StageData
+from sa2sr.training.evaluation import reads_recognised
 
 
 def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str | Path | None) -> SpeechModel:
@@ -29,15 +30,18 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
         wanted = kept | wanted
     elif stage.freeze_encoder:
         raise ModelError("the recipe freezes the encoder: name a pre-trained model with --encoder")
-    settings = ModelSettings(
-        name=recipe.name,
-        frontend=recipe.frontend,
-        encoder=recipe.encoder,
-        objectives=Objectives.model_validate(wanted),
-        scale=_scale(stage, data, earlier),
-        drifted=drifted_heads(stage, earlier.settings) if earlier is not None else (),
-    )
+    values = {
+        "name": recipe.name,
+        "frontend": recipe.frontend,
+        "encoder": recipe.encoder,
+        "objectives": Objectives.model_validate(wanted),
+        "scale": _scale(stage, data, earlier),
+        "drifted": drifted_heads(stage, earlier.settings) if earlier is not None else (),
+    }
+    settings = validate(ModelSettings, values, f"recipe '{recipe.name}'")
     model = SpeechModel(settings)
+    if reads_recognised(model):
+        _ = model.recogniser  # an error now, not after an epoch
     if earlier is not None:
         _copy_matching(earlier, model)
     if "emotion" in stage.objectives.active():

@@ -14,6 +14,7 @@ from sa2sr.config import DIMENSIONS, EmotionSettings
 from sa2sr.metrics import ccc
 from sa2sr.network.encoder import valid_steps
 from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.text import TextBranch
 from sa2sr.network.parallel import gather
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Emotion(Objective):
         self.transformer = nn.TransformerEncoderLayer(
             channels, settings.heads, dim_feedforward=channels, dropout=settings.dropout, batch_first=True
         )
-        self.output = nn.Linear(2 * channels, len(DIMENSIONS))
+        self.text = TextBranch(settings.text, channels, settings.heads) if settings.text is not None else None
+        fused = self.text.dimension if self.text is not None else 2 * channels
+        self.output = nn.Linear(fused, len(DIMENSIONS))
         # The network works in units of the training ratings' mean and spread, and the numbers leave on their scale.
         self.register_buffer("rating_mean", torch.zeros(len(DIMENSIONS)))
         self.register_buffer("rating_spread", torch.ones(len(DIMENSIONS)))
@@ -70,18 +73,26 @@ class Emotion(Objective):
                 self.rating_mean[dimension] = known.mean()
                 self.rating_spread[dimension] = known.std(correction=0).clamp(min=1e-3)
 
-    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T', H) -> (B, 3), activation, valence and dominance on the scale of the ratings, not clipped."""
-        return self._standardised(states, lengths) * self.rating_spread + self.rating_mean
+    def forward(self, states: Tensor, lengths: Tensor, texts: Sequence[str | None] | None = None) -> Tensor:
+        """(B, T', H) -> (B, 3), activation, valence and dominance on the scale of the ratings, not clipped.
 
-    def _standardised(self, states: Tensor, lengths: Tensor) -> Tensor:
+        Args:
+            states: that are read
+            lengths: (B,)
+            texts: what is said, for an objective that reads it; none is known by default
+        """
+        return self._standardised(states, lengths, texts) * self.rating_spread + self.rating_mean
+
+    def _standardised(self, states: Tensor, lengths: Tensor, texts: Sequence[str | None] | None) -> Tensor:
         for convolution in self.convolutions:
             states, lengths = convolution(states, lengths)
         valid = valid_steps(lengths, states.shape[1]).unsqueeze(-1)  # (B, T'', 1)
         states = functional.leaky_relu(normalise_samples(states.float(), valid), self.negative_slope)
         states = self.transformer(states, src_key_padding_mask=~valid.squeeze(-1)).float()
-        mean, variance = moments(states, valid, dim=(1,))
-        return self.output(torch.cat([mean, variance], -1)).float()  # type: ignore[no-any-return]
+        voice = torch.cat(moments(states, valid, dim=(1,)), -1)
+        if self.text is not None:
+            voice = self.text(states, valid, voice, texts if texts is not None else [None] * len(lengths))
+        return self.output(voice).float()  # type: ignore[no-any-return]
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Sum over the dimensions of 1 - CCC, from the statistics of the batch of all processes.
@@ -89,7 +100,7 @@ class Emotion(Objective):
         Each corpus in the batch has a CCC of its own, weighted by its number of ratings. Over several corpora together
         a CCC would reward telling them apart: their ratings differ in mean and spread, and so do their recordings.
         """
-        predictions = gather(self._standardised(states, lengths))
+        predictions = gather(self._standardised(states, lengths, batch.texts))
         truth = gather((batch.ratings - self.rating_mean) / self.rating_spread)
         corpora = gather(batch.corpora if batch.corpora is not None else torch.zeros_like(lengths))
         loss = 0.0 * predictions.sum()
@@ -103,6 +114,10 @@ class Emotion(Objective):
     def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
         """Activation, valence and dominance of each utterance, (3,), on the scale of the ratings."""
         return list(self(states, lengths).float().cpu().numpy())
+
+    def evaluate(self, states: Tensor, lengths: Tensor, batch: "Batch") -> list[NDArray[np.float32]]:
+        """As :meth:`predict`; the texts of the batch are what is said."""
+        return list(self(states, lengths, batch.texts).float().cpu().numpy())
 
     def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CCC of each dimension (1/N statistics) and their mean, ``mean_ccc``.

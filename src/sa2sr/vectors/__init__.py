@@ -1,0 +1,1 @@
+"""Utterances become vectors of a fixed size: of their words, of their sound."""
