@@ -60,7 +60,8 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
             wanted = ("lstm", "both", 3, 192, 0)
         if "-conformer" in name:
             wanted = ("conformer", "both", 8, 144, 0.1)
-        assert (encoder.kind, encoder.direction, encoder.layers, encoder.units, encoder.dropout) == wanted
+        if encoder.kind != "transformers":  # of which the library knows the size
+            assert (encoder.kind, encoder.direction, encoder.layers, encoder.units, encoder.dropout) == wanted
     assert (recipe.finetuning is None) == (recipe.regression is not None)
     if recipe.finetuning is None:
         return

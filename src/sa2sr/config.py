@@ -4,6 +4,7 @@ A recipe is a short YAML file that may extend another. :func:`load_recipe` merge
 overrides and validates the result; every mistake is reported with the path of its key and what is allowed there.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sa2sr.errors import RecipeError
 
@@ -68,8 +80,13 @@ class Scale(Settings):
 
 
 class FrontEnd(Settings):
-    """From a waveform to the frames that the encoder reads."""
+    """From a waveform to the frames that the encoder reads.
 
+    A pre-trained encoder of the kind ``transformers`` reads the waveform itself, a frame a sample. Window and step are
+    then those of its states; a training takes them, and the sampling rate, from the encoder.
+    """
+
+    kind: Literal["lfbe", "waveform"] = "lfbe"
     sampling_rate: int = Field(default=16_000, ge=2_000, le=192_000)  # Hz
     filters: int = Field(default=40, ge=1, le=256)  # log mel filterbank energies
     window_ms: float = Field(default=25.0, ge=1, le=1_000)
@@ -89,26 +106,81 @@ class FrontEnd(Settings):
     @property
     def dimension(self) -> int:
         """Features of a stacked frame."""
-        return self.filters * self.stack
+        return 1 if self.kind == "waveform" else self.filters * self.stack
+
+    @property
+    def batch_seconds(self) -> float:
+        """Padded audio that may be predicted at a time: a waveform's convolutions take 27 MB for each second."""
+        return 60.0 if self.kind == "waveform" else 240.0
+
+    def states(self, seconds: float) -> int:
+        """How many states the encoder has of so much audio, at least."""
+        if self.kind == "lfbe":
+            return math.floor(seconds * 1000 / self.step_ms / self.stack)
+        samples = math.floor(seconds * self.sampling_rate)
+        return max(0, (samples - self.window_samples) // self.step_samples + 1)
 
     @model_validator(mode="after")
     def _window_covers_step(self) -> "FrontEnd":
         if self.window_ms < self.step_ms:
             raise ValueError(f"window_ms ({self.window_ms:g}) must be at least step_ms ({self.step_ms:g})")
+        if self.kind == "waveform" and self.stack != 1:
+            raise ValueError(f"stack ({self.stack}) must be 1: samples of a waveform are not joined")
         return self
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (Hu et al., 2021) beside linear layers of a pre-trained encoder, whose own weights stay."""
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: Positive = 16.0  # the adapters' outputs are scaled by alpha / rank
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    beside: tuple[str, ...] = ()  # names of linear layers; none: those that suit the encoder
+
+
 class EncoderSettings(Settings):
-    """A stack of LSTM layers, or of conformer blocks, over stacked frames."""
+    """A stack of LSTM layers, or of conformer blocks, over stacked frames; or a pre-trained encoder of waveforms."""
 
     # Its name was bilstm when there was one direction less.
-    kind: Annotated[Literal["lstm", "conformer"], BeforeValidator(lambda v: "lstm" if v == "bilstm" else v)] = "lstm"
+    kind: Annotated[
+        Literal["lstm", "conformer", "transformers"], BeforeValidator(lambda v: "lstm" if v == "bilstm" else v)
+    ] = "lstm"
     direction: Literal["both", "forward"] = "both"  # forward: a state depends on the past alone
     layers: int = Field(default=5, ge=1, le=32)
     units: int = Field(default=192, ge=1, le=4096)  # of a direction; states have twice as many in both
     dropout: float = Field(default=0.0, ge=0, lt=1)  # between layers; of the conformer, within them
     heads: int = Field(default=4, ge=1, le=64)  # of the conformer's attention
     kernel: int = Field(default=31, ge=1, le=1001)  # stacked frames, of its convolution
+
+    # Of the kind transformers, the library, to which none of the above applies.
+    name: str | None = Field(default=None, min_length=1, max_length=1000)  # a folder, or a hub id
+    readout: Literal["weighted", "last"] = "weighted"  # states: a learnt mean over all layers, or the last one's
+    freeze: Literal["none", "features", "all"] | Annotated[int, Field(ge=1)] = (
+        "features"  # that many layers, from below
+    )
+    lora: LoraSettings | None = None
+    checkpointing: bool = False  # compute layers again going backward: less memory, a third more time
+    _configuration: Mapping[str, Any] | None = PrivateAttr(None)
+
+    @property
+    def configuration(self) -> Mapping[str, Any] | None:
+        """The architecture of a pre-trained encoder, once it is known: a file of its own in a model folder."""
+        return self._configuration
+
+    def with_configuration(self, configuration: Mapping[str, Any]) -> "EncoderSettings":
+        """The same encoder, of a known architecture."""
+        known = self.model_copy()
+        known._configuration = configuration
+        return known
+
+    @model_serializer(mode="wrap")
+    def _keys_of_its_kind(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        is_pretrained = self.kind == "transformers"
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if name == "kind" or (name in _OF_PRETRAINED_ENCODERS) == is_pretrained
+        }
 
     @model_validator(mode="after")
     def _conformer_can_be_built(self) -> "EncoderSettings":
@@ -121,6 +193,23 @@ class EncoderSettings(Settings):
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel ({self.kernel}) must be odd, to reach as far back as ahead")
         return self
+
+    @model_validator(mode="after")
+    def _pretrained_encoder_is_named(self) -> "EncoderSettings":
+        if self.kind != "transformers":
+            if self.name is not None or self.lora is not None:
+                raise ValueError(f"name and lora are of the kind transformers, not of {self.kind}")
+            return self
+        if self.name is None:
+            raise ValueError("name must say which: a folder, or a hub id such as microsoft/wavlm-base-plus")
+        if self.direction != "both":
+            raise ValueError("direction must be both: a pre-trained encoder reads the whole utterance")
+        if self.lora is not None and self.freeze not in ("features", "all"):
+            raise ValueError(f"freeze ({self.freeze}) is of no use with lora, which freezes all but the adapters")
+        return self
+
+
+_OF_PRETRAINED_ENCODERS = ("name", "readout", "freeze", "lora", "checkpointing")
 
 
 class ObjectiveSettings(Settings):
@@ -286,6 +375,29 @@ class ModelSettings(Settings):
                 "pre-train on ctc, or add it to the objectives"
             )
         return self
+
+    @model_validator(mode="after")
+    def _encoder_reads_frames(self) -> "ModelSettings":
+        if (wanted := frames_of(self.encoder)) != self.frontend.kind:
+            raise ValueError(f"frontend.kind must be {wanted}, which encoder.kind {self.encoder.kind} reads")
+        check_inputs(self.encoder, self.objectives)
+        return self
+
+
+def frames_of(encoder: EncoderSettings) -> str:
+    """The kind of front end that an encoder reads."""
+    return "waveform" if encoder.kind == "transformers" else "lfbe"
+
+
+def check_inputs(encoder: EncoderSettings, objectives: Objectives) -> None:
+    """Whether there are frames for emotions to be told from.
+
+    Raises:
+        ValueError: if samples would be all there is
+    """
+    emotion = objectives.emotion
+    if emotion is not None and "frames" in emotion.inputs and frames_of(encoder) == "waveform":
+        raise ValueError("objectives.emotion.inputs has frames, and an encoder of waveforms has none: use states")
 
 
 # --- How a model is trained -------------------------------------------------------------------------------------------
@@ -526,12 +638,22 @@ class Recipe(Settings):
             emotion = self.finetuning.objectives.emotion
             if emotion is None or not emotion.weight:
                 raise ValueError("finetuning.objectives needs emotion, with a weight above 0")
-            if self.finetuning.freeze_encoder and self.pretraining is None:
+            is_new = self.pretraining is None and self.encoder.kind != "transformers"
+            if self.finetuning.freeze_encoder and is_new:
                 raise ValueError(
                     "finetuning.freeze_encoder needs a pretraining stage: frozen random weights learn nothing"
                 )
         if self.pretraining is not None and self.pretraining.freeze_encoder:
             raise ValueError("pretraining.freeze_encoder is true, which leaves nothing to pre-train")
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_reads_frames(self) -> "Recipe":
+        if self.frontend.kind == "waveform" and frames_of(self.encoder) != "waveform":
+            raise ValueError(f"frontend.kind: encoder.kind {self.encoder.kind} reads lfbe, not a waveform")
+        for stage in (self.pretraining, self.finetuning):
+            if stage is not None:
+                check_inputs(self.encoder, stage.objectives)
         return self
 
     @model_validator(mode="after")

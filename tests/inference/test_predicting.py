@@ -107,7 +107,7 @@ def test_rows_come_in_the_order_of_the_audio(
     assert [row.file for row in expected] == [str(path) for path in paths if path.exists()]
     for clips, batch_seconds in ((2, 240.0), (3, 1.0), (512, 0.1)):
         monkeypatch.setattr(model_module, "LOOK_AHEAD_CLIPS", clips)
-        monkeypatch.setattr(model_module, "BATCH_SECONDS", batch_seconds)
+        monkeypatch.setattr(FrontEnd, "batch_seconds", batch_seconds)
         table = model.predict(paths)
         assert [row.file for row in table] == [row.file for row in expected]
         np.testing.assert_allclose(emotions(table), emotions(expected), rtol=0, atol=CLOSE)

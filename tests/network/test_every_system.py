@@ -8,18 +8,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa2sr.config import ModelSettings
+from sa2sr.config import EncoderSettings, ModelSettings
 from sa2sr.network.model import SpeechModel, load_model, save_model
 from sa2sr.network.objectives import OBJECTIVES
+from sa2sr.network.pretrained.loading import frontend_of
 from sa2sr.speech.batches import Batch
+from tests.conftest import PRETRAINED
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "lstm": {"layers": 2, "units": 6},
     "forward": {"direction": "forward", "layers": 2, "units": 6},
     "conformer": {"kind": "conformer", "layers": 2, "units": 8, "heads": 2, "kernel": 5},
+    **{name: {"kind": "transformers", "name": name} for name in PRETRAINED},
 }
 LENGTHS = [23, 4, 11]
 NAMES = ["ann", "bo", "cy"]
+SAMPLES = 800  # of a waveform, for each of the LENGTHS
+
+
+def make_settings(encoder: str, tasks: dict[str, Any]) -> ModelSettings:
+    values: dict[str, Any] = {"frontend": {"filters": 3}, "encoder": ENCODERS[encoder], "objectives": tasks}
+    if encoder in PRETRAINED:  # of which no state knows the past alone
+        configuration = {"model_type": encoder.partition("-")[0]} | PRETRAINED[encoder]
+        values["frontend"] = frontend_of(configuration)
+        values["encoder"] = EncoderSettings.model_validate(ENCODERS[encoder]).with_configuration(configuration)
+        values["objectives"] = {name: task for name, task in tasks.items() if name not in ("apc", "cpc")}
+        inputs = [each for each in tasks["emotion"]["inputs"] if each != "frames"]  # samples are no frames to read
+        values["objectives"]["emotion"] = tasks["emotion"] | {"inputs": inputs}
+    return ModelSettings.model_validate(values | {"scale": {}})
 
 
 def make_model(encoder: str, summariser: str) -> SpeechModel:
@@ -38,20 +54,20 @@ def make_model(encoder: str, summariser: str) -> SpeechModel:
         },
     }
     assert tasks.keys() == OBJECTIVES.keys()
-    values = {"frontend": {"filters": 3}, "encoder": ENCODERS[encoder], "objectives": tasks, "scale": {}}
-    model = SpeechModel(ModelSettings.model_validate(values)).eval().requires_grad_(False)
+    model = SpeechModel(make_settings(encoder, tasks)).eval().requires_grad_(False)
     for name, weights in model.named_parameters():
         weights.mul_(1 if "norm" in name else 2)
     return model
 
 
-def make_batch(rows: list[int], padding: int, fill: float) -> Batch:
+def make_batch(encoder: str, rows: list[int], padding: int, fill: float) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    frames = [torch.randn(length, 9, generator=generator) for length in LENGTHS]
-    lengths = torch.tensor([LENGTHS[row] for row in rows])
-    padded = torch.full((len(rows), int(lengths.max()) + padding, 9), fill)
+    scale, dimension = (SAMPLES, 1) if encoder in PRETRAINED else (1, 9)
+    frames = [torch.randn(length * scale, dimension, generator=generator) for length in LENGTHS]
+    lengths = torch.tensor([len(frames[row]) for row in rows])
+    padded = torch.full((len(rows), int(lengths.max()) + padding * scale, dimension), fill)
     for each, row in zip(padded, rows, strict=True):
-        each[: LENGTHS[row]] = frames[row]
+        each[: len(frames[row])] = frames[row]
     sentiment = torch.eye(3)[rows]
     ratings = torch.tensor([[1.0, 5, 3], [4, 2, 2], [6, 3, 7]])[rows]
     names = [NAMES[row] for row in rows]
@@ -61,12 +77,12 @@ def make_batch(rows: list[int], padding: int, fill: float) -> Batch:
 
 
 def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
-    states = model.states(batch.frames, batch.lengths)
+    states, lengths = model.states(batch.frames, batch.lengths), model.state_lengths(batch.lengths)
     found: dict[str, list[Any]] = {}
     for name, task in model.tasks().items():
         read = model.read_by(name, states, batch.frames)
-        found[name] = task.predict(read, batch.lengths)
-        found[f"{name} evaluated"] = task.evaluate(read, batch.lengths, batch)
+        found[name] = task.predict(read, lengths)
+        found[f"{name} evaluated"] = task.evaluate(read, lengths, batch)
     return found
 
 
@@ -74,9 +90,9 @@ def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> None:
     model = make_model(encoder, summariser)
-    together = said(model, make_batch([0, 1, 2], padding=6, fill=50.0))
+    together = said(model, make_batch(encoder, [0, 1, 2], padding=6, fill=50.0))
     for row in range(len(LENGTHS)):
-        for name, (alone,) in said(model, make_batch([row], padding=0, fill=0.0)).items():
+        for name, (alone,) in said(model, make_batch(encoder, [row], padding=0, fill=0.0)).items():
             if isinstance(alone, str):
                 assert alone == together[name][row]
             else:
@@ -87,7 +103,7 @@ def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> N
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_what_is_loaded_says_and_learns_the_same(encoder: str, tmp_path: Path) -> None:
-    model, batch = make_model(encoder, "attention"), make_batch([0, 1, 2], padding=2, fill=0.0)
+    model, batch = make_model(encoder, "attention"), make_batch(encoder, [0, 1, 2], padding=2, fill=0.0)
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
     assert loaded.settings == model.settings
@@ -95,7 +111,7 @@ def test_what_is_loaded_says_and_learns_the_same(encoder: str, tmp_path: Path) -
         for one, other in zip(values, said(loaded, batch)[name], strict=True):
             np.testing.assert_array_equal(one, other, err_msg=name)
     losses, again = model(batch), loaded(batch)
-    assert losses.keys() == OBJECTIVES.keys()
+    assert losses.keys() == model.tasks().keys()
     for name, loss in losses.items():
         assert isinstance(loss, Tensor)
         assert loss.isfinite()

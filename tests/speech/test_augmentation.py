@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sa2sr.config import Augmentation
-from sa2sr.speech.augmentation import mask
+from sa2sr.speech.augmentation import mask, mask_waveform
 from sa2sr.speech.features import Frames
 
 
@@ -90,3 +90,21 @@ def test_the_same_generator_gives_the_same_masks() -> None:
     one, two, other = (mask(numbers(100), augmentation, np.random.default_rng(seed)) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
+
+
+@given(SETTINGS, st.integers(1, 20_000), st.integers(1, 320), st.integers(0, 2**32 - 1))
+def test_a_waveform_is_silenced_as_frames_are_masked_in_time(
+    chosen: Augmentation, samples: int, step: int, seed: int
+) -> None:
+    waveform = np.random.default_rng(0).uniform(0.1, 1, samples).astype(np.float32)
+    before = waveform.copy()
+    masked = mask_waveform(waveform, chosen, step, np.random.default_rng(seed))
+    assert np.array_equal(waveform, before)
+    widest = min(chosen.time_width * step, int(chosen.time_fraction * samples))
+    silent = stretches(masked == 0)
+    assert len(silent) <= chosen.time_masks
+    assert sum(silent) <= chosen.time_masks * widest
+    assert np.array_equal(masked[masked != 0], before[masked != 0])
+    assert np.array_equal(mask_waveform(waveform, chosen, step, np.random.default_rng(seed)), masked)
+    never = chosen.model_copy(update={"probability": 0.0})
+    assert mask_waveform(waveform, never, step, np.random.default_rng(seed)) is waveform

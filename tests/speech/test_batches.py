@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sa2sr.audio import probe
+from sa2sr.audio import change_speed, probe
 from sa2sr.config import Augmentation, Batches, FrontEnd, Scale
-from sa2sr.cuts import make_cut
+from sa2sr.cuts import load_waveform, make_cut
 from sa2sr.speech.batches import (
     NO_AUGMENTATION,
     Batch,
@@ -228,6 +228,24 @@ def test_frames_of_an_item(utterances: list[Utterance]) -> None:
         waveform = soundfile.read(utterance.cut.recording.sources[0].source, dtype="float32")[0]
         np.testing.assert_array_equal(frames, stack(extract(waveform, FRONTEND), 3))
         assert failure is None
+
+
+def test_waveforms_in_place_of_frames(utterances: list[Utterance]) -> None:
+    frontend = FrontEnd(kind="waveform", step_ms=20, stack=1)
+    waveform = load_waveform(utterances[2].cut, frontend.sampling_rate)
+    plain = SpeechDataset(utterances, frontend)[Item(0, 2, 1.0)][1]
+    assert np.array_equal(plain, waveform[:, None])
+    faster = SpeechDataset(utterances, frontend)[Item(0, 2, 1.25)][1]
+    assert np.array_equal(faster, change_speed(waveform, 1.25)[:, None])
+    masks = Augmentation(speeds=(1.0,), probability=1.0, time_width=5, time_fraction=1.0)
+    masked = SpeechDataset(utterances, frontend, masks)[Item(0, 2, 1.0)][1]
+    silent = (masked == 0) & (plain != 0)
+    assert 0 < silent.sum() <= masks.time_masks * 5 * 320
+    assert np.array_equal(masked[~silent], plain[~silent])
+    batch = collate([SpeechDataset(utterances, frontend)[Item(0, n, 1.0)] for n in (1, 2)])
+    assert batch.frames.shape == (2, int(batch.lengths.max()), 1)
+    assert int(batch.lengths[1]) == len(waveform)
+    assert not batch.frames[1, len(waveform) :].any()
 
 
 def test_speed_changes_the_duration(utterances: list[Utterance]) -> None:

@@ -41,7 +41,7 @@ class Clip:
     start: float  # seconds
     end: float  # seconds
     note: str  # why its numbers should be read with care
-    frames: Frames  # (T', D), stacked
+    frames: Frames  # (T', D), stacked; or (samples, 1)
 
 
 def file_clips(
@@ -129,7 +129,8 @@ def make_clip(part: Part, source: Recording, frontend: FrontEnd, shortest: float
     rate = frontend.sampling_rate
     energies = lfbe(waveform, frontend)
     note = "; ".join(_notes(waveform, energies, source, frontend, shortest))
-    frames = stack(normalise(energies), frontend.stack)
+    # Waveforms are read as they are; their energies serve the notes alone.
+    frames = waveform[:, None] if frontend.kind == "waveform" else stack(normalise(energies), frontend.stack)
     start, end = (source.start + at / rate for at in (begin, begin + len(waveform)))
     return Clip(source.file, start, end, note, frames)
 

@@ -39,7 +39,7 @@ class Engine(Protocol):
         """What the network makes of clips, whose company does not matter.
 
         Args:
-            frames: of each clip, stacked (T', D)
+            frames: of each clip, stacked (T', D), or its samples (samples, 1)
             heads: to hear beside the emotions: ``ctc`` for transcripts, ``sentiment``
         """
 
@@ -57,7 +57,7 @@ def make_engine(
         folder: of a model, exported or not
         settings: of the model
         name: ``"onnx"``, ``"torch"``, or ``"auto"``: onnx on a CPU where onnxruntime is installed, otherwise torch,
-            which a conformer, and a model that reads what it recognises, need everywhere
+            which other encoders than the LSTM, and a model that reads what it recognises, need everywhere
         device: that torch computes on
         int8: multiply by 8-bit integers, which onnx can: faster, and a little less exact
 
@@ -167,6 +167,7 @@ class TorchEngine(Engine):
             lengths = lengths.to(self.device)
             padded = padded.to(self.device)
             states, tasks = self.network.states(padded, lengths), self.network.tasks()
+            lengths = self.network.state_lengths(lengths)
             read = self.network.read_by("emotion", states, padded)
             texts = self.network.recogniser.predict(states, lengths) if self.reads else None
             emotions: NDArray[np.float32] = self.network.emotion(read, lengths, texts).cpu().numpy()

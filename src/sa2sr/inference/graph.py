@@ -60,9 +60,10 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
             installed
     """
     if settings.encoder.kind != "lstm":
+        of_kind = {"conformer": "a conformer"}.get(settings.encoder.kind, f"of the kind {settings.encoder.kind}")
         raise ModelError(
-            f"the model '{settings.name}' cannot be exported or run by the onnx engine: its encoder is a "
-            f"{settings.encoder.kind}, and ONNX is for lstm alone; the torch engine predicts with it"
+            f"the model '{settings.name}' cannot be exported or run by the onnx engine: its encoder is "
+            f"{of_kind}, and ONNX is for lstm alone; the torch engine predicts with it"
         )
     if settings.reads_texts:
         raise ModelError(

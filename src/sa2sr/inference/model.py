@@ -20,6 +20,7 @@ from sa2sr.inference.table import EXTRAS, INTERVALS, UNIT, EmotionTable, Failure
 from sa2sr.inference.windows import Windows
 from sa2sr.intervals import LEVEL, Calibration, bounds
 from sa2sr.network.folder import (
+    ENCODER_FILE,
     GRAPH_FILE,
     INT8_GRAPH_FILE,
     INTERVALS_FILE,
@@ -33,7 +34,6 @@ from sa2sr.network.folder import (
 
 LONGEST = 30.0  # seconds; longer files give several rows
 HEADS = {"sentiment": "sentiment", "transcript": "ctc"}  # of the network, by the extra that they give
-BATCH_SECONDS = 240.0  # of padded audio in a batch at most
 BATCH_CLIPS = 64
 LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is batched
 LOOK_AHEAD_CLIPS = 512
@@ -55,8 +55,9 @@ class Origin:
     def digest(self) -> str:
         """Of the files that the predictions follow from."""
         found = sha256()
+        read = (SETTINGS_FILE, WEIGHTS_FILE, ENCODER_FILE, GRAPH_FILE, INT8_GRAPH_FILE, INTERVALS_FILE)
         for path in sorted(self.folder.iterdir()):
-            if path.name in (SETTINGS_FILE, WEIGHTS_FILE, GRAPH_FILE, INT8_GRAPH_FILE, INTERVALS_FILE):
+            if path.name in read:
                 found.update(f"{path.name}\0".encode() + path.read_bytes())
         return found.hexdigest()
 
@@ -374,7 +375,7 @@ class Model:
     ) -> list[Row | Failure]:
         results: dict[int, Row | Failure] = {}
         heads = [HEADS[extra] for extra in extras]
-        for batch in _batches(items):
+        for batch in _batches(items, self.settings.frontend.batch_seconds):
             heard = self.engine.hear([clip.frames for _, clip in batch], heads)
             for (index, clip), each in zip(batch, heard, strict=True):
                 results[index] = self._row(clip, each, half_widths)
@@ -420,13 +421,13 @@ def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure
         yield items
 
 
-def _batches(items: Sequence[Clip | Failure]) -> Iterator[list[tuple[int, Clip]]]:
-    """The clips with their positions, in batches of similar duration, the short ones first."""
+def _batches(items: Sequence[Clip | Failure], seconds: float) -> Iterator[list[tuple[int, Clip]]]:
+    """The clips with their positions, in batches of similar duration and so many seconds, the short ones first."""
     batch: list[tuple[int, Clip]] = []
     clips = [(index, item) for index, item in enumerate(items) if isinstance(item, Clip)]
     for index, clip in sorted(clips, key=lambda pair: len(pair[1].frames)):
         padded = (clip.end - clip.start) * (len(batch) + 1)
-        if batch and (padded > BATCH_SECONDS or len(batch) == BATCH_CLIPS):
+        if batch and (padded > seconds or len(batch) == BATCH_CLIPS):
             yield batch
             batch = []
         batch.append((index, clip))

@@ -12,6 +12,7 @@ from sa2sr.config import ModelSettings, read_yaml, validate
 from sa2sr.errors import ModelError, RecipeError
 from sa2sr.files import write_json
 from sa2sr.intervals import Calibration
+from sa2sr.network.pretrained.configuration import read_configuration
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -19,9 +20,19 @@ REGRESSION_FILE = "regression.yaml"  # in place of the settings, where a linear 
 GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
+ENCODER_FILE = "encoder.json"  # the architecture of a pre-trained encoder
 LABELS_FILE = "labels.json"  # of an exported model: what its graphs read and give
 CARD_FILE = "README.md"  # what people should know of a model
-FOLDER_FILES = (SETTINGS_FILE, WEIGHTS_FILE, GRAPH_FILE, INT8_GRAPH_FILE, LABELS_FILE, INTERVALS_FILE, CARD_FILE)
+FOLDER_FILES = (
+    SETTINGS_FILE,
+    WEIGHTS_FILE,
+    ENCODER_FILE,
+    GRAPH_FILE,
+    INT8_GRAPH_FILE,
+    LABELS_FILE,
+    INTERVALS_FILE,
+    CARD_FILE,
+)
 
 SHIPPED = "default"  # the name of the model that comes with the package
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models" / "default"
@@ -112,9 +123,13 @@ def read_settings(folder: str | Path, *, exported: bool = False) -> ModelSetting
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: is not a model folder: {name} is missing")
     try:
-        return validate(ModelSettings, read_yaml(folder / SETTINGS_FILE), str(folder / SETTINGS_FILE))
+        settings = validate(ModelSettings, read_yaml(folder / SETTINGS_FILE), str(folder / SETTINGS_FILE))
     except RecipeError as error:
         raise ModelError(str(error)) from None
+    if settings.encoder.kind != "transformers":
+        return settings
+    encoder = settings.encoder.with_configuration(read_configuration(folder / ENCODER_FILE))
+    return settings.model_copy(update={"encoder": encoder})
 
 
 def read_weights(folder: str | Path) -> dict[str, NDArray[np.float32]]:

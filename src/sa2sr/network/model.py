@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from sa2sr.config import ALPHABET, EmotionSettings, ModelSettings, to_yaml
 from sa2sr.errors import ModelError
-from sa2sr.files import atomic, write_text
+from sa2sr.files import atomic, write_json, write_text
 from sa2sr.network.conformer import ConformerEncoder
 from sa2sr.network.encoder import LstmEncoder
-from sa2sr.network.folder import SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
+from sa2sr.network.folder import ENCODER_FILE, SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
 from sa2sr.network.objectives import OBJECTIVES, Ctc, Emotion, Objective
+from sa2sr.network.pretrained.configuration import check_library
 
 if TYPE_CHECKING:
+    from sa2sr.network.pretrained.encoder import PretrainedEncoder
     from sa2sr.speech.batches import Batch
 
-
-_ENCODERS: dict[str, type[LstmEncoder] | type[ConformerEncoder]] = {"lstm": LstmEncoder, "conformer": ConformerEncoder}
 _TYPES = ("F64", "F32", "F16", "BF16")  # of weights in a file
 
 
@@ -30,7 +30,7 @@ class SpeechModel(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = _ENCODERS[settings.encoder.kind](settings.frontend.dimension, settings.encoder)
+        self.encoder = _make_encoder(settings)
         self.objectives = nn.ModuleDict(
             {
                 name: OBJECTIVES[name].build(self._width(name), objective, settings.frontend.dimension)
@@ -46,6 +46,14 @@ class SpeechModel(nn.Module):
         self.encoder_frozen = True
         self.encoder.requires_grad_(False).eval()
 
+    def load_pretrained_encoder(self, name: str) -> None:
+        """Give an encoder of the kind ``transformers`` the weights of a folder or of the hub.
+
+        Raises:
+            ModelError: if they cannot be loaded, or are those of another architecture
+        """
+        self.encoder.load_pretrained(name)  # type: ignore[operator]
+
     def train(self, mode: bool = True) -> "SpeechModel":
         """As for any module, but a frozen encoder stays in evaluation mode."""
         super().train(mode)
@@ -54,15 +62,21 @@ class SpeechModel(nn.Module):
         return self
 
     def states(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Stacked frames (B, T', D) -> encoder states (B, T', H)."""
+        """Frames (B, T', D), of (B,) lengths -> encoder states (B, T', H), of :meth:`state_lengths`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
             return self.encoder(frames, lengths)  # type: ignore[no-any-return]
 
+    def state_lengths(self, lengths: Tensor) -> Tensor:
+        """How many states there are of (B,) frames: a state a frame, but of a waveform, whose frames are samples."""
+        if self.settings.frontend.kind != "waveform":
+            return lengths
+        return self.encoder.state_lengths(lengths)  # type: ignore[operator]
+
     def forward(self, batch: "Batch") -> dict[str, Tensor]:
         """The loss of each objective, unweighted."""
-        states = self.states(batch.frames, batch.lengths)
+        states, lengths = self.states(batch.frames, batch.lengths), self.state_lengths(batch.lengths)
         return {
-            name: objective.loss(self.read_by(name, states, batch.frames), batch.lengths, batch)
+            name: objective.loss(self.read_by(name, states, batch.frames), lengths, batch)
             for name, objective in self.trained_tasks().items()
         }
 
@@ -133,12 +147,24 @@ def _inputs(settings: ModelSettings, task: str) -> tuple[str, ...]:
     return objective.inputs if isinstance(objective, EmotionSettings) else ("states",)
 
 
+def _make_encoder(settings: ModelSettings) -> "LstmEncoder | ConformerEncoder | PretrainedEncoder":
+    if settings.encoder.kind == "transformers":
+        check_library()
+        from sa2sr.network.pretrained.encoder import PretrainedEncoder  # its library takes seconds to import
+
+        return PretrainedEncoder(settings.encoder)
+    kind = ConformerEncoder if settings.encoder.kind == "conformer" else LstmEncoder
+    return kind(settings.frontend.dimension, settings.encoder)
+
+
 def save_model(model: SpeechModel, folder: str | Path) -> None:
-    """Write ``config.yaml`` and ``model.safetensors``, each atomically."""
+    """Write ``config.yaml``, ``model.safetensors`` and, of a pre-trained encoder, ``encoder.json``, each atomically."""
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(save(weights))  # save_file would leave a temporary file of its own when killed
+    if model.settings.encoder.configuration is not None:
+        write_json(folder / ENCODER_FILE, dict(model.settings.encoder.configuration))
     write_text(folder / SETTINGS_FILE, to_yaml(model.settings))
 
 

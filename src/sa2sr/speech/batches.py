@@ -17,7 +17,7 @@ from sa2sr.audio import change_speed
 from sa2sr.config import Augmentation, Batches, FrontEnd
 from sa2sr.cuts import load_waveform
 from sa2sr.errors import AudioError
-from sa2sr.speech.augmentation import mask
+from sa2sr.speech.augmentation import mask, mask_waveform
 from sa2sr.speech.features import extract, stack
 from sa2sr.speech.utterances import Utterance
 
@@ -31,8 +31,8 @@ class Batch:
     """B utterances. Labels that are not known are None or NaN; so are all of an utterance that cannot be read."""
 
     names: list[str]
-    frames: Tensor  # (B, T', D) float32, 0 past the end
-    lengths: Tensor  # (B,) stacked frames
+    frames: Tensor  # (B, T', D) float32, 0 past the end; (B, samples, 1) of waveforms
+    lengths: Tensor  # (B,) stacked frames, or samples
     texts: list[str | None]
     sentiment: Tensor  # (B, 3) probabilities
     ratings: Tensor  # (B, 3) activation, valence, dominance
@@ -184,7 +184,10 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
         if self.augmentation.probability:
             state = [self.seed, item.epoch, item.index, round(item.speed * 1000)]
             random = np.random.default_rng(state + [item.copy] * (item.copy > 0))
-            frames = mask(frames, self.augmentation, random)
+            if self.frontend.kind == "waveform":
+                frames = mask_waveform(frames, self.augmentation, self.frontend.step_samples, random)
+            else:
+                frames = mask(frames, self.augmentation, random)
         return utterance, stack(frames, self.frontend.stack), None
 
     def _without_speech(

@@ -80,8 +80,8 @@ def normalise(frames: Frames) -> Frames:
 
 
 def extract(waveform: Waveform, settings: FrontEnd) -> Frames:
-    """What the network reads before stacking: normalised LFBE, (T, filters)."""
-    return normalise(lfbe(waveform, settings))
+    """What the network reads before stacking: normalised LFBE, (T, filters), or the samples themselves, (T, 1)."""
+    return waveform[:, None] if settings.kind == "waveform" else normalise(lfbe(waveform, settings))
 
 
 def stack(frames: Frames, width: int) -> Frames:
@@ -89,6 +89,8 @@ def stack(frames: Frames, width: int) -> Frames:
 
     The last group is filled with the mean of normalised frames, which is 0.
     """
+    if width == 1:
+        return frames
     steps, filters = frames.shape
     groups = -(-steps // width)
     stacked = np.zeros((groups * width, filters), frames.dtype)

@@ -121,7 +121,8 @@ def build_store(
     for start in range(0, len(cuts), CUTS_A_SHARD):
         part = slice(start, start + CUTS_A_SHARD)
         for speed in speeds:
-            name = _digest([_VERSION, frontend.model_dump(), speed, signatures[part]])
+            # Its kind is LFBE: the waveforms themselves are not stored.
+            name = _digest([_VERSION, frontend.model_dump(exclude={"kind"}), speed, signatures[part]])
             shards[speed].append(_Shard(folder / f"{name}.safetensors", cuts[part], speed))
     _build_missing([shard for of_speed in shards.values() for shard in of_speed], frontend, workers)
     return StoredFrames({speed: [shard.path for shard in of_speed] for speed, of_speed in shards.items()})

@@ -103,7 +103,7 @@ class Task(Protocol):
         """Whether the task can learn from it."""
 
     def fits(self, utterance: Utterance, steps: int) -> bool:
-        """Whether its label can be learnt from that many stacked frames."""
+        """Whether its label can be learnt from that many states."""
 
 
 def usable(
@@ -119,7 +119,7 @@ def usable(
 
     Args:
         data: the utterances
-        frontend: for the number of frames
+        frontend: for the number of states
         tasks: by name
         shortest: in seconds
         longest: in seconds
@@ -133,7 +133,7 @@ def usable(
             return f"longer than {longest:g} s"
         if not any(task.has_label(utterance) for task in tasks.values()):
             return "no label for " + " or ".join(tasks)
-        steps = math.floor(utterance.seconds / fastest * 1000 / frontend.step_ms / frontend.stack)
+        steps = frontend.states(utterance.seconds / fastest)
         return next(
             (f"too short for its {name} label" for name, t in tasks.items() if not t.fits(utterance, steps)), None
         )

@@ -232,7 +232,8 @@ def _encoder(run: TrainingRun) -> str | None:
         return "none: linear regression"
     if run.recipe is None or run.stage is None:
         return None
-    size = f"{run.recipe.encoder.layers} x {run.recipe.encoder.units}"
+    encoder = run.recipe.encoder
+    size = printable(Path(encoder.name).name) if encoder.name else f"{encoder.layers} x {encoder.units}"
     return f"{size}, frozen" if run.stage.freeze_encoder else size
 
 

@@ -110,7 +110,7 @@ def _with_frames(
     failures: list[str],
 ) -> tuple[SpeechDataset, UtteranceSet]:
     """The set as a source of frames, and what is left of it when a store has met audio that cannot be read."""
-    if stage.features.source == "on-the-fly":
+    if stage.features.source == "on-the-fly" or frontend.kind == "waveform":
         return SpeechDataset(data.utterances, frontend, augmentation, seed=seed), data
     cuts = [utterance.cut for utterance in data.utterances]
     with accelerator.local_main_process_first():  # the others of this machine find the store built

@@ -57,16 +57,16 @@ def predict_dataset(
             failures += batch.failures.values()
             rows = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
             batch = batch.to(accelerator.device)
-            states = model.states(batch.frames, batch.lengths)
+            states, lengths = model.states(batch.frames, batch.lengths), model.state_lengths(batch.lengths)
             for name, task in model.tasks().items():
                 read = model.read_by(name, states, batch.frames)
                 told = batch
                 if name == "emotion" and reads_recognised(model, recognised):
-                    told = replace(batch, texts=[*model.recogniser.predict(states, batch.lengths)])
-                said = task.evaluate(read, batch.lengths, told)
+                    told = replace(batch, texts=[*model.recogniser.predict(states, lengths)])
+                said = task.evaluate(read, lengths, told)
                 values[name] |= {index: said[row] for row, index in rows.items()}
                 labelled = sum(task.has_label(dataset.utterances[index]) for index in rows.values())
-                losses[name] += labelled * float(task.loss(read, batch.lengths, told))  # type: ignore[assignment]
+                losses[name] += labelled * float(task.loss(read, lengths, told))  # type: ignore[assignment]
                 counts[name] += labelled
             advance(len(items))
     parts = [(values, losses, counts, failures)]

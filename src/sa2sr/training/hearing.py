@@ -55,8 +55,9 @@ def hear(
         CorpusError: if there are no such labels, or the ratings are on another scale than the model
     """
     data = read_labelled(manifests, tasks, network.settings.scale, map_scale=map_scale)
-    dataset = SpeechDataset(data.utterances, network.settings.frontend)
-    batches = plain_batches([u.seconds for u in data.utterances], Batches())
+    frontend = network.settings.frontend
+    dataset = SpeechDataset(data.utterances, frontend)
+    batches = plain_batches([u.seconds for u in data.utterances], Batches(seconds=frontend.batch_seconds))
     with progress("Utterances", total=len(data.utterances)) as advance:
         predictions = predict_dataset(network, dataset, batches, accelerator, advance=advance, recognised=recognised)
     positions = sorted(next(iter(predictions.values.values())))  # of those whose audio could be read

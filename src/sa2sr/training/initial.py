@@ -6,14 +6,35 @@ import torch
 
 from sa2sr.config import ModelSettings, Objectives, ObjectiveSettings, Recipe, Scale, Settings, Stage, validate
 from sa2sr.errors import ModelError
+from sa2sr.network.folder import read_settings
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.network.objectives import OBJECTIVES
+from sa2sr.network.pretrained.configuration import check_library
 from sa2sr.training.data import StageData
 from sa2sr.training.evaluation import reads_recognised
 
+_MAY_DIFFER = {"freeze", "checkpointing"}  # of a pre-trained encoder from training to training
+
+
+def with_known_encoder(recipe: Recipe, start_from: str | Path | None) -> Recipe:
+    """The recipe with what a pre-trained encoder alone knows: its architecture, and how it reads waveforms.
+
+    It is that of the model which the training begins with, or else of the folder or the hub that the recipe names.
+    """
+    if recipe.encoder.kind != "transformers":
+        return recipe
+    check_library()
+    from sa2sr.network.pretrained.loading import frontend_of, pretrained_configuration
+
+    configuration = read_settings(start_from).encoder.configuration if start_from is not None else None
+    if configuration is None:
+        configuration = pretrained_configuration(str(recipe.encoder.name))
+    encoder = recipe.encoder.with_configuration(configuration)
+    return recipe.model_copy(update={"encoder": encoder, "frontend": frontend_of(configuration)})
+
 
 def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str | Path | None) -> SpeechModel:
-    """Random weights, or those of an earlier model as far as it has them.
+    """Random weights, those of a pre-trained encoder, or those of an earlier model as far as it has them.
 
     The heads of an earlier model that this stage does not train stay in the model (with weight 0), so that it can
     still transcribe and tell sentiment. Where the encoder learns without them they are listed as drifted. Heads that
@@ -28,7 +49,7 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
         _check_same(earlier.settings, recipe, str(start_from))
         kept = {name: objective.model_copy(update={"weight": 0.0}) for name, objective in _kept(earlier.settings)}
         wanted = kept | wanted
-    elif stage.freeze_encoder:
+    elif stage.freeze_encoder and recipe.encoder.kind != "transformers":
         raise ModelError("the recipe freezes the encoder: name a pre-trained model with --encoder")
     values = {
         "name": recipe.name,
@@ -44,6 +65,8 @@ def initial_model(recipe: Recipe, stage: Stage, data: StageData, start_from: str
         _ = model.recogniser  # an error now, not after an epoch
     if earlier is not None:
         _copy_matching(earlier, model)
+    elif recipe.encoder.name is not None:
+        model.load_pretrained_encoder(recipe.encoder.name)
     if "emotion" in stage.objectives.active():
         model.emotion.fit_ratings(torch.tensor([u.ratings for u in data.train.utterances]))
     if stage.freeze_encoder:
@@ -71,13 +94,13 @@ def _kept(earlier: ModelSettings) -> list[tuple[str, ObjectiveSettings]]:
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:
-    for part in ("frontend", "encoder"):
-        there, here = getattr(earlier, part), getattr(recipe, part)
-        for name in type(here).model_fields:
-            if getattr(there, name, None) != getattr(here, name):
+    for part in ("encoder", "frontend"):
+        there, here = getattr(earlier, part).model_dump(), getattr(recipe, part).model_dump()
+        for name in [each for each in here if each not in _MAY_DIFFER]:
+            if there.get(name) != here[name]:
                 raise ModelError(
-                    f"{source}: was trained with {part}.{name} = {getattr(there, name, None)}, "
-                    f"but the recipe '{recipe.name}' has {getattr(here, name)}; they must be the same"
+                    f"{source}: was trained with {part}.{name} = {there.get(name)}, "
+                    f"but the recipe '{recipe.name}' has {here[name]}; they must be the same"
                 )
 
 

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from sa2sr.config import Recipe, load_recipe, to_yaml
 from sa2sr.errors import ModelError, RecipeError, UserError
 from sa2sr.files import remove_remainders, write_json, write_text
-from sa2sr.network.folder import INTERVALS_FILE, SETTINGS_FILE, WEIGHTS_FILE
+from sa2sr.network.folder import ENCODER_FILE, INTERVALS_FILE, SETTINGS_FILE, WEIGHTS_FILE
 
 # May differ between a training and its continuation: they say how long or where, not what.
 _FREE_KEYS = ("max_epochs", "patience", "checkpoint_seconds", "tensorboard", "features")
@@ -112,7 +112,7 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         written = [self.recipe_file, self.environment_file, self.checkpoint, self.history_file, self.metrics_file]
-        return [*written, *(self.model / name for name in (SETTINGS_FILE, WEIGHTS_FILE, INTERVALS_FILE))]
+        return [*written, *(self.model / name for name in (SETTINGS_FILE, WEIGHTS_FILE, ENCODER_FILE, INTERVALS_FILE))]
 
     def _beside_recipe(self, names: Iterable[str]) -> dict[str, Any]:
         """What was asked for beside the recipe, as far as it is known."""

@@ -19,7 +19,7 @@ from sa2sr.training.calibration import calibrate_on_dev
 from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluation import score_dataset
-from sa2sr.training.initial import initial_model
+from sa2sr.training.initial import initial_model, with_known_encoder
 from sa2sr.training.monitor import Monitor
 from sa2sr.training.optimisation import (
     give_back_freed_memory,
@@ -60,6 +60,7 @@ class Trainer:
         if self.is_main:
             folder.begin(recipe, stage_name, start_from)
         self.accelerator.wait_for_everyone()
+        self.recipe = recipe = with_known_encoder(recipe, start_from)
 
         self.data = load_stage_data(stage, recipe.frontend, recipe.seed, self.accelerator)
         self.plan = self.data.training_plan(stage, recipe.seed)

@@ -36,21 +36,22 @@ def listen(network: SpeechModel, utterances: Sequence[Utterance], decoder: Decod
     recogniser = network.recogniser if decoder is not None else None
     speakers = checked_speakers(network) if voices else None
     device = next(network.parameters()).device
-    dataset = SpeechDataset(utterances, network.settings.frontend)
-    batches = plain_batches([u.seconds for u in utterances], Batches())
+    frontend = network.settings.frontend
+    dataset = SpeechDataset(utterances, frontend)
+    batches = plain_batches([u.seconds for u in utterances], Batches(seconds=frontend.batch_seconds))
     heard = Hearing({}, {}, {})
     with progress("Utterances", total=len(utterances)) as advance:
         for items, batch in zip(batches, load_batches(dataset, batches), strict=True):
             heard.failures.update({items[row].index: reason for row, reason in batch.failures.items()})
             batch = batch.to(device)
-            states = network.states(batch.frames, batch.lengths)
+            states, steps = network.states(batch.frames, batch.lengths), network.state_lengths(batch.lengths)
             rows = [row for row in range(len(items)) if row not in batch.failures]
             if recogniser is not None and decoder is not None:
                 logits = recogniser.logits(states).float().log_softmax(-1).cpu().numpy()
-                lengths = batch.lengths.tolist()
+                lengths = steps.tolist()
                 heard.texts.update({items[row].index: decoder(logits[row, : lengths[row]]) for row in rows})
             if speakers is not None:
-                found = speakers.predict(states, batch.lengths)
+                found = speakers.predict(states, steps)
                 heard.voices.update({items[row].index: found[row] for row in rows})
             advance(len(items))
     return heard

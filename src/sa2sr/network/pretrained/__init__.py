@@ -1,0 +1,1 @@
+"""Pre-trained encoders of the transformers library, from waveforms to states."""
