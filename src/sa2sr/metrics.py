@@ -14,7 +14,9 @@ from rapidfuzz.distance import Levenshtein
 
 Floats = NDArray[np.float64]
 _Metric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
-MetricName = Literal["ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "macro_f1", "ratio"]
+MetricName = Literal[
+    "ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "macro_f1", "ratio"
+]
 
 _CELLS = 4_000_000  # weights held in memory at once
 _ROUNDING = 1e-13  # a variance below this part of the squared range is rounding

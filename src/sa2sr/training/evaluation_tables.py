@@ -24,7 +24,12 @@ _NAMES = {
     "weighted_accuracy": "weighted accuracy",
     "macro_f1": "macro F1",
 }
-_MAIN_METRIC = {**dict.fromkeys(DIMENSIONS, "ccc"), "ctc": "cer", "sentiment": "auc", "category": "uar"}  # the one shown of each group
+_MAIN_METRIC = {
+    **dict.fromkeys(DIMENSIONS, "ccc"),
+    "ctc": "cer",
+    "sentiment": "auc",
+    "category": "uar",
+}  # the one shown of each group
 _MOST_SPEAKERS = 24  # that are listed; of more, the spread is
 
 
