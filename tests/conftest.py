@@ -22,6 +22,7 @@ settings.register_profile("any speed", deadline=None, suppress_health_check=[Hea
 settings.load_profile("any speed")
 
 RandomModel = Callable[..., Path]
+CLASSES = ("angry", "happy", "neutral", "sad")
 SCALE = Scale(name="1-7", low=1, high=7)
 Voice = Callable[..., NDArray[np.float32]]
 
@@ -49,10 +50,11 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
         from sa2sr.network.model import SpeechModel, save_model
 
         torch.manual_seed(seed)
+        tasks = {head: {"classes": CLASSES} if head == "category" else 1 for head in heads}
         settings = ModelSettings(
             name="random",
             encoder=EncoderSettings(layers=layers, units=units),
-            objectives=Objectives.model_validate(dict.fromkeys(heads, 1)),
+            objectives=Objectives.model_validate(tasks),
             scale=scale if "emotion" in heads else None,
         )
         model = SpeechModel(settings)
