@@ -365,7 +365,12 @@ def test_graphs_that_do_not_fit(exported: Path, random_model: RandomModel, tmp_p
     with pytest.raises(ModelError, match="does not read LFBE of 39 filters"):
         sa2sr.load(broken)
     (broken / "config.yaml").write_text((exported / "config.yaml").read_text())
-    with pytest.raises(ModelError, match="has no output 'logits'"):
+    with pytest.raises(ModelError, match="has no output 'category'"):
+        sa2sr.load(broken)
+    (broken / "model.onnx").write_bytes((exported / "model.onnx").read_bytes())
+    fewer = (exported / "config.yaml").read_text().replace("    - sad\n", "")
+    (broken / "config.yaml").write_text(fewer)
+    with pytest.raises(ModelError, match=r"does not tell 3 categories apart, which config\.yaml says"):
         sa2sr.load(broken)
 
 

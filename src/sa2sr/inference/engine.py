@@ -113,8 +113,11 @@ class OnnxEngine(Engine):
         expected = {"frames": ["B", "T", self.filters], "lengths": ["B"]}
         if {each.name: each.shape for each in self.session.get_inputs()} != expected:
             raise ModelError(f"{source}: does not read LFBE of {self.filters} filters, which config.yaml says")
-        if missing := {*outputs_of(settings)} - {each.name for each in self.session.get_outputs()}:
+        outputs = {each.name: each.shape for each in self.session.get_outputs()}
+        if missing := {*outputs_of(settings)} - outputs.keys():
             raise ModelError(f"{source}: has no output '{min(missing)}', which config.yaml says")
+        if (count := len(settings.categories)) and outputs["category"] != ["B", count]:
+            raise ModelError(f"{source}: does not tell {count} categories apart, which config.yaml says")
 
     def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
         """As :meth:`Engine.hear`."""
