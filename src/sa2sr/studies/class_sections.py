@@ -88,6 +88,14 @@ def uar_difference(system: System, reference: System, *, resample: Resample = "a
     return difference(one - another, drawn[0] - drawn[1])
 
 
+def counts_of(system: System) -> NDArray[np.int64]:
+    """Counts by true (row) and predicted class, (K, K), of all seeds together."""
+    rows = known_rows(system)
+    truth = np.tile(system.category_numbers[rows], len(system.evaluations))
+    said = system.category_predictions[:, rows].ravel()
+    return confusion_counts(said[said >= 0], truth[said >= 0], len(system.classes))
+
+
 def known_rows(system: System) -> NDArray[np.int64]:
     """The utterances that are of one of the system's classes."""
     return np.flatnonzero(system.category_numbers >= 0)
@@ -142,15 +150,13 @@ def _difference_table(systems: Sequence[System], resample: Resample, prefix: str
 
 
 def _confusions(systems: Sequence[System], colours: Mapping[str, int], prefix: str) -> list[Picture]:
-    pictures = []
-    for number, system in enumerate(systems, start=1):
-        rows = known_rows(system)
-        if len(rows):
-            truth = np.tile(system.category_numbers[rows], len(system.evaluations))
-            said = system.category_predictions[:, rows].ravel()
-            counts = confusion_counts(said[said >= 0], truth[said >= 0], len(system.classes))
-            series = colours.get(system.name, 0)
-            pictures.append(
-                confusion(f"{prefix}-confusion-{number}", system.name, system.classes, counts, series=series)
-            )
-    return pictures
+    return [
+        confusion(
+            f"{prefix}-confusion-{number}",
+            system.name,
+            system.classes,
+            counts_of(system),
+            series=colours.get(system.name, 0),
+        )
+        for number, system in enumerate(systems, start=1)
+    ]
