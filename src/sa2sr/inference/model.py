@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, ModelSettings, Scale
+from sa2sr.config import DIMENSIONS, ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
-from sa2sr.inference.engine import Engine, Heard, make_engine
+from sa2sr.inference.engine import Engine, make_engine
+from sa2sr.inference.heard import make_row
 from sa2sr.inference.sources import Segment, Source, find_audio, is_single
 from sa2sr.inference.stream import Stream
-from sa2sr.inference.table import EXTRAS, INTERVALS, UNIT, EmotionTable, Failure, Heading, Row, on_scale
+from sa2sr.inference.table import EXTRAS, UNIT, EmotionTable, Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import Windows
-from sa2sr.intervals import LEVEL, Calibration, bounds
+from sa2sr.intervals import LEVEL, Calibration
 from sa2sr.network.folder import (
     GRAPH_FILE,
     INT8_GRAPH_FILE,
@@ -413,39 +414,12 @@ class Model:
     ) -> list[Row | Failure]:
         results: dict[int, Row | Failure] = {}
         heads = [*(HEADS[extra] for extra in extras), *(["category"] if self.categories else [])]
+        scale = self.scale if self.settings.tells("emotion") else None
         for batch in _batches(items):
             heard = self.engine.hear([clip.frames for _, clip in batch], heads)
             for (index, clip), each in zip(batch, heard, strict=True):
-                results[index] = self._row(clip, each, half_widths)
+                results[index] = make_row(clip, each, scale, self.categories, half_widths)
         return [item if isinstance(item, Failure) else results[index] for index, item in enumerate(items)]
-
-    def _row(self, clip: Clip, heard: Heard, half_widths: NDArray[np.float64] | None) -> Row | Failure:
-        predicts = self.settings.tells("emotion")
-        told = [
-            each for each in (heard.emotions if predicts else None, heard.sentiment, heard.category) if each is not None
-        ]
-        if not all(np.isfinite(each).all() for each in told):
-            return Failure(clip.file, f"the model gives no finite numbers from {clip.start:.2f} s on")
-        times, optional = (round(clip.start, 6), round(clip.end, 6)), dict[str, Any]()
-        emotions = (math.nan,) * len(DIMENSIONS)
-        if predicts:
-            numbers = heard.emotions.astype(float).clip(self.scale.low, self.scale.high)
-            emotions = _rounded(numbers)
-            if half_widths is not None:
-                around = np.stack(bounds(numbers, half_widths, self.scale), 1).ravel()  # low, high, low, ...
-                optional = dict(
-                    zip(INTERVALS, [x if math.isfinite(x) else None for x in _rounded(around)], strict=True)
-                )
-        if heard.sentiment is not None:
-            optional |= dict(zip(SENTIMENTS, _rounded(heard.sentiment), strict=True))
-        if heard.category is not None:
-            optional["emotion"] = self.categories[int(heard.category.argmax())]
-            optional["probabilities"] = dict(zip(self.categories, _rounded(heard.category), strict=True))
-        return Row(clip.file, *times, *emotions, clip.note, transcript=heard.transcript, **optional)
-
-
-def _rounded(numbers: NDArray[np.floating]) -> tuple[float, ...]:
-    return tuple(round(float(x), 6) for x in numbers)
 
 
 def _or_failure(clips: Iterable[Clip], file: str) -> Iterator[Clip | Failure]:

@@ -1,6 +1,6 @@
 """What evaluations say of emotion categories in a report: recalls, differences, and what is taken for what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,11 @@ CLASS_COLUMNS = (
     Column("weighted_accuracy", "weighted accuracy", best="highest"),
     Column("macro_f1", "macro F1", best="highest"),
 )
-_METRICS = {"uar": partial(recall, weighted=False), "weighted_accuracy": partial(recall, weighted=True), "macro_f1": f1}
+_METRICS: dict[str, Callable[..., float]] = {
+    "uar": partial(recall, weighted=False),
+    "weighted_accuracy": partial(recall, weighted=True),
+    "macro_f1": f1,
+}
 CONFUSION_CAPTION = "Rows are what utterances are, columns what they are taken for, in per cent of the row."
 
 

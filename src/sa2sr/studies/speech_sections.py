@@ -8,7 +8,7 @@ from sa2sr.config import SENTIMENTS
 from sa2sr.metrics import Estimate, MetricName, bootstrap, edits
 from sa2sr.metrics import confusion as confusion_counts
 from sa2sr.studies.class_sections import CONFUSION_CAPTION
-from sa2sr.studies.document import Cell, Column, Picture, Pictures, Section, Table
+from sa2sr.studies.document import Block, Cell, Column, Picture, Pictures, Section, Table
 from sa2sr.studies.plots import confusion
 from sa2sr.studies.records import Evaluation
 from sa2sr.studies.systems import RESAMPLES, Resample, System, drawn_groups, drawn_things
@@ -54,10 +54,11 @@ def speech_section(
         f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(systems, resample)}."
     )
     table = Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
-    pictures = _confusions(systems, colours, prefix)
-    of_first = " The first seed of each system." if several else ""
-    shown = [Pictures(pictures, f"{CONFUSION_CAPTION}{of_first}")] if pictures else []
-    return Section(title, [table, *shown])
+    blocks: list[Block] = [table]
+    if pictures := _confusions(systems, colours, prefix):
+        of_first = " The first seed of each system." if several else ""
+        blocks.append(Pictures(pictures, f"{CONFUSION_CAPTION}{of_first}"))
+    return Section(title, blocks)
 
 
 def _confusions(systems: Sequence[System], colours: Mapping[str, int], prefix: str) -> list[Picture]:

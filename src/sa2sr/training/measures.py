@@ -53,7 +53,8 @@ class Classified:
     @property
     def best(self) -> NDArray[np.int64]:
         """The most probable class of each, (N,)."""
-        return self.probabilities.argmax(1)
+        best: NDArray[np.int64] = self.probabilities.argmax(1)
+        return best
 
 
 def classified(utterances: Sequence[Utterance], said: Said, categories: Sequence[str]) -> dict[str, Classified]:
