@@ -65,11 +65,9 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
     if recipe.finetuning is None:
         return
     tasks = recipe.finetuning.objectives
-    readouts = [tasks.emotion] if "-sentiment" not in name or name.startswith(("apc", "cpc")) else []
-    assert (tasks.emotion is None) == (not readouts)
-    readouts += [tasks.category] if "-categories" in name else []
-    for readout in readouts:
-        assert readout is not None
+    assert (tasks.emotion is None) == ("-speech-sentiment" in name)
+    assert (tasks.category is None) == ("-categories" not in name)
+    for readout in filter(None, (tasks.emotion, tasks.category)):
         assert (readout.kernels, readout.strides, readout.channels) == ((6, 3), (3, 2), 64)
         assert (readout.negative_slope, readout.heads, readout.weight) == (0.5, 4, 1)
     assert recipe.finetuning.freeze_encoder == ("-frozen" in name)

@@ -19,6 +19,7 @@ CLASS_COLUMNS = (
     Column("weighted_accuracy", "weighted accuracy", best="highest"),
     Column("macro_f1", "macro F1", best="highest"),
 )
+MOST_SHOWN = 24  # classes, in a picture
 _METRICS: dict[str, Callable[..., float]] = {
     "uar": partial(recall, weighted=False),
     "weighted_accuracy": partial(recall, weighted=True),
@@ -163,4 +164,5 @@ def _confusions(systems: Sequence[System], colours: Mapping[str, int], prefix: s
             series=colours.get(system.name, 0),
         )
         for number, system in enumerate(systems, start=1)
+        if len(system.classes) <= MOST_SHOWN
     ]
