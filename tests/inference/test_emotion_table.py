@@ -94,6 +94,9 @@ def test_categories_come_back_with_dimensions_and_without(
     assert again.column("emotion").tolist() == ["néutral"]
     assert [again[0].activation] == pytest.approx([numbers[0]], nan_ok=True)
     again.print()
+    if not dimensions:
+        with pytest.raises(TableError, match="a submission has activation, valence, dominance, which 'm' does not"):
+            again.write_submission(tmp_path / "submission.csv")
 
 
 def test_parquet_says_what_its_numbers_are_and_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

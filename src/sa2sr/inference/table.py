@@ -121,8 +121,11 @@ class EmotionTable(Sequence[Row]):
             path: a .csv file
 
         Raises:
-            TableError: if a file has several rows, two have one name, or the file cannot be written
+            TableError: if there are no dimensions, a file has several rows, two have one name, or the file cannot be
+                written
         """
+        if not self.dimensions:
+            raise TableError(f"{path}: a submission has {', '.join(DIMENSIONS)}, which '{self.model}' does not predict")
         emotions: dict[str, tuple[float, ...]] = {}
         for row in self.on(SUBMISSION_SCALE).rows:
             name = Path(row.file).name
