@@ -91,7 +91,7 @@ def _result(measured: Measured) -> dict[str, Any]:
 
 
 def _predicted(settings: ModelSettings) -> list[str]:
-    outputs = {"emotion": [*DIMENSIONS], "ctc": ["transcripts"], "sentiment": ["sentiment"]}
+    outputs = {"emotion": [*DIMENSIONS], "category": ["categories"], "ctc": ["transcripts"], "sentiment": ["sentiment"]}
     active = settings.objectives.active()
     return [name for task, names in outputs.items() if task in active for name in names]
 
