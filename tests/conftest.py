@@ -54,6 +54,7 @@ PRETRAINED: dict[str, dict[str, Any]] = {
     "wavlm-layer": TINY | {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "num_buckets": 16},
     "whisper": TINY_WHISPER,
 }
+CLASSES = ("angry", "happy", "neutral", "sad")
 SCALE = Scale(name="1-7", low=1, high=7)
 Voice = Callable[..., NDArray[np.float32]]
 
@@ -81,10 +82,11 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
         from sa2sr.network.model import SpeechModel, save_model
 
         torch.manual_seed(seed)
+        tasks = {head: {"classes": CLASSES} if head == "category" else 1 for head in heads}
         settings = ModelSettings(
             name="random",
             encoder=EncoderSettings(layers=layers, units=units),
-            objectives=Objectives.model_validate(dict.fromkeys(heads, 1)),
+            objectives=Objectives.model_validate(tasks),
             scale=scale if "emotion" in heads else None,
         )
         model = SpeechModel(settings)

@@ -65,10 +65,12 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
     assert (recipe.finetuning is None) == (recipe.regression is not None)
     if recipe.finetuning is None:
         return
-    emotion = recipe.finetuning.objectives.emotion
-    assert emotion is not None
-    assert (emotion.kernels, emotion.strides, emotion.channels) == ((6, 3), (3, 2), 64)
-    assert (emotion.negative_slope, emotion.heads, emotion.weight) == (0.5, 4, 1)
+    tasks = recipe.finetuning.objectives
+    assert (tasks.emotion is None) == ("-speech-sentiment" in name)
+    assert (tasks.category is None) == ("-categories" not in name)
+    for readout in filter(None, (tasks.emotion, tasks.category)):
+        assert (readout.kernels, readout.strides, readout.channels) == ((6, 3), (3, 2), 64)
+        assert (readout.negative_slope, readout.heads, readout.weight) == (0.5, 4, 1)
     assert recipe.finetuning.freeze_encoder == ("-frozen" in name)
     assert recipe.finetuning.augmentation.speeds == (1.0,)
 
@@ -163,6 +165,10 @@ def test_a_mistake_is_named_with_its_path_and_what_is_allowed(override: str, nam
         (["pretraining=null", "finetuning.freeze_encoder=true"], "frozen random weights learn nothing"),
         (["pretraining.freeze_encoder=true"], "nothing to pre-train"),
         (["finetuning.objectives={ctc: 1}"], "finetuning.objectives needs emotion"),
+        (["finetuning.objectives.category.classes=[angry]"], "two or more, each named once, not angry"),
+        (["finetuning.objectives.category.classes=[sad, sad]"], "two or more, each named once, not sad, sad"),
+        (["finetuning.objectives.category.classes=[sad, truth]"], "'truth' would be taken for what is true"),
+        (["finetuning.objectives.category.classes=[Sad, Happy]"], "finetuning.objectives.category.classes.0"),
         (["finetuning.objectives={ctc: 1, emotion: 0}"], "finetuning.objectives needs emotion"),
         (["pretraining.objectives=null"], "pretraining.objectives"),
         (["pretraining.objectives.ctc=null", "pretraining.objectives.sentiment=null"], "needs at least one of ctc"),

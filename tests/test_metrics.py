@@ -24,6 +24,7 @@ from sa2sr.metrics import (
     confusion,
     edits,
     error_rate,
+    f1,
     paired_bootstrap,
     pearson,
     recall,
@@ -152,13 +153,14 @@ def test_auc_equals_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
 
 @settings(deadline=None)
 @given(classes)
-def test_recall_and_confusion_equal_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+def test_recall_f1_and_confusion_equal_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     scores, truth = drawn
     prediction = scores.argmax(axis=1)
     theirs = sklearn.metrics.recall_score
     assert recall(prediction, truth, weighted=True) == pytest.approx(sklearn.metrics.accuracy_score(truth, prediction))
     expected = theirs(truth, prediction, labels=np.unique(truth), average="macro")
     assert recall(prediction, truth, weighted=False) == pytest.approx(expected)
+    assert f1(prediction, truth) == pytest.approx(sklearn.metrics.f1_score(truth, prediction, average="macro"))
     table = confusion(prediction, truth, 3)
     np.testing.assert_array_equal(table, sklearn.metrics.confusion_matrix(truth, prediction, labels=[0, 1, 2]))
 
@@ -167,6 +169,7 @@ def test_nothing_to_measure() -> None:
     assert math.isnan(auc(np.zeros((0, 3)), []))
     assert math.isnan(recall([], [], weighted=True))
     assert math.isnan(recall([], [], weighted=False))
+    assert math.isnan(f1([], []))
     assert math.isnan(rmse([], []))
     assert math.isnan(auc([0.1, math.nan, 0.3], [0, 1, 1]))
     assert confusion([], [], 2).tolist() == [[0, 0], [0, 0]]
@@ -224,6 +227,7 @@ def by_hand(p: np.ndarray, y: np.ndarray, weights: np.ndarray, metric: MetricNam
         "auc": lambda a, b: sklearn.metrics.roc_auc_score(b, a, multi_class="ovr") if a.ndim == 1 else auc(a, b),
         "weighted_recall": sklearn.metrics.accuracy_score,
         "unweighted_recall": lambda a, b: sklearn.metrics.balanced_accuracy_score(b, a),
+        "macro_f1": lambda a, b: sklearn.metrics.f1_score(b, a, average="macro"),
         "ratio": lambda a, b: a.sum() / b.sum(),
     }
     return float(functions[metric](p[rows], y[rows]))
@@ -231,7 +235,8 @@ def by_hand(p: np.ndarray, y: np.ndarray, weights: np.ndarray, metric: MetricNam
 
 @pytest.mark.parametrize("speakers", [None, [f"s{index % 7}" for index in range(60)]])
 @pytest.mark.parametrize(
-    "metric", ["ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "ratio"]
+    "metric",
+    ["ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "macro_f1", "ratio"],
 )
 def test_resamples_equal_drawing_the_utterances(metric: MetricName, speakers: list[str] | None) -> None:
     """The percentiles are those of a loop that repeats each drawn utterance and measures anew."""
@@ -240,7 +245,7 @@ def test_resamples_equal_drawing_the_utterances(metric: MetricName, speakers: li
     p, y = (x.round(1), noise.round(1)) if metric != "ratio" else (np.abs(x), 1 + np.abs(noise))
     if metric == "auc":
         y = (y > 0).astype(int)
-    if "recall" in metric:
+    if "recall" in metric or "f1" in metric:
         p, y = (p > 0).astype(int), (y > 0).astype(int)
     from sa2sr.metrics import _resamples
 

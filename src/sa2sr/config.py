@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ from sa2sr.errors import RecipeError
 
 DIMENSIONS = ("activation", "valence", "dominance")
 SENTIMENTS = ("negative", "neutral", "positive")
+FEELINGS = ("emotion", "category", "sentiment")  # objectives, one of which a fine-tuning is for
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"  # with the CTC blank in front: the paper's 29 characters
 
 _MAX_YAML_BYTES = 100_000
@@ -39,6 +40,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=1, le=1000)]  # frames
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+# In lower case, as the categories of cuts are read.
+Category = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Lu}]+$", max_length=100)]
 # One path need not be written as a list.
 Paths = Annotated[tuple[Path, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str | Path) else v)]
 
@@ -292,12 +295,9 @@ class TextSettings(Settings):
     read: Literal["reference", "recognised"] = "reference"  # in evaluation; training reads references
 
 
-class EmotionSettings(ObjectiveSettings):
-    """Predict activation, valence and dominance: masked convolutions, transformer block, mean and variance."""
+class ReadoutSettings(ObjectiveSettings):
+    """What reads emotions from states: masked convolutions, transformer block, mean and variance."""
 
-    # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
-    inputs: Annotated[tuple[Literal["states", "frames", "posteriors"], ...], Field(min_length=1)] = ("states",)
-    text: TextSettings | None = None  # the transcript is read too
     channels: int = Field(default=64, ge=1, le=4096)  # of the convolutions and of the transformer block
     kernels: tuple[Width, Width] = (6, 3)
     strides: tuple[Width, Width] = (3, 2)
@@ -306,15 +306,41 @@ class EmotionSettings(ObjectiveSettings):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _different_inputs(self) -> "EmotionSettings":
+    def _heads_divide(self) -> Self:
+        if self.channels % self.heads:
+            raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class EmotionSettings(ReadoutSettings):
+    """Predict activation, valence and dominance."""
+
+    # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
+    inputs: Annotated[tuple[Literal["states", "frames", "posteriors"], ...], Field(min_length=1)] = ("states",)
+    text: TextSettings | None = None  # the transcript is read too
+
+    @model_validator(mode="after")
+    def _different_inputs(self) -> Self:
         if len({*self.inputs}) < len(self.inputs):
             raise ValueError(f"inputs must differ from one another, not {list(self.inputs)}")
         return self
 
+
+class CategorySettings(ReadoutSettings):
+    """Tell emotion categories apart, such as angry, happy, neutral and sad."""
+
+    classes: tuple[Category, ...] = Field(default=(), max_length=100)  # by default those of the training set
+    counts: tuple[Count, ...] = ()  # utterances of each class in the training set; a training fills them in
+    balanced: bool = True  # a rare class weighs as much in the loss as a frequent one
+
     @model_validator(mode="after")
-    def _heads_divide(self) -> "EmotionSettings":
-        if self.channels % self.heads:
-            raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+    def _classes_differ(self) -> Self:
+        if len({*self.classes}) < len(self.classes) or len(self.classes) == 1:
+            raise ValueError(f"classes must be two or more, each named once, not {', '.join(self.classes)}")
+        if "truth" in self.classes:
+            raise ValueError("classes: 'truth' would be taken for what is true, in a table of predictions")
+        if self.counts and len(self.counts) != len(self.classes):
+            raise ValueError(f"counts must be as many as classes ({len(self.classes)}), not {len(self.counts)}")
         return self
 
 
@@ -327,6 +353,7 @@ class Objectives(Settings):
     cpc: CpcSettings | None = None
     speaker: SpeakerSettings | None = None
     emotion: EmotionSettings | None = None
+    category: CategorySettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -348,6 +375,11 @@ class Objectives(Settings):
     def predicting_frames(self) -> list[str]:
         """The trained objectives whose labels are later frames."""
         return [name for name, task in self.active().items() if task.predicts_frames and task.weight]
+
+
+def probability_of(category: str) -> str:
+    """The column of a category's probability, in every table."""
+    return f"emotion_{category}"
 
 
 class ModelSettings(Settings):
@@ -375,6 +407,15 @@ class ModelSettings(Settings):
                 "pre-train on ctc, or add it to the objectives"
             )
         return self
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The emotions that the model tells apart; none if it does not."""
+        return self.objectives.category.classes if self.objectives.category is not None else ()
+
+    def tells(self, name: str) -> bool:
+        """Whether the model has the head ``name``, and the encoder has not been trained further without it."""
+        return name in self.objectives.active() and name not in self.drifted
 
     @model_validator(mode="after")
     def _encoder_reads_frames(self) -> "ModelSettings":
@@ -635,9 +676,9 @@ class Recipe(Settings):
         if self.finetuning is not None and self.regression is not None:
             raise ValueError("has a finetuning and a regression: one must be null, or left out")
         if self.finetuning is not None:
-            emotion = self.finetuning.objectives.emotion
-            if emotion is None or not emotion.weight:
-                raise ValueError("finetuning.objectives needs emotion, with a weight above 0")
+            tasks = self.finetuning.objectives.active()
+            if not any(name in FEELINGS and task.weight for name, task in tasks.items()):
+                raise ValueError(f"finetuning.objectives needs {' or '.join(FEELINGS)}, with a weight above 0")
             is_new = self.pretraining is None and self.encoder.kind != "transformers"
             if self.finetuning.freeze_encoder and is_new:
                 raise ValueError(

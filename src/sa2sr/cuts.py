@@ -7,7 +7,8 @@ only where it is known:
 - ``scale``: ``{"name": "1-7", "low": 1.0, "high": 7.0}``
 - ``corpus``: whose ratings they are
 - ``emotion``: a category, in words
-- ``sentiment``: the probabilities of negative, neutral and positive that a text model gives the transcript
+- ``sentiment``: the probabilities of negative, neutral and positive that a text model gives the transcript, or 1 for
+  what people say it is
 
 Any lhotse corpus is therefore good for pre-training as it is.
 """

@@ -14,7 +14,9 @@ from rapidfuzz.distance import Levenshtein
 
 Floats = NDArray[np.float64]
 _Metric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
-MetricName = Literal["ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "ratio"]
+MetricName = Literal[
+    "ccc", "pearson", "spearman", "rmse", "auc", "weighted_recall", "unweighted_recall", "macro_f1", "ratio"
+]
 
 _CELLS = 4_000_000  # weights held in memory at once
 _ROUNDING = 1e-13  # a variance below this part of the squared range is rounding
@@ -73,6 +75,12 @@ def auc(scores: ArrayLike, truth: ArrayLike) -> float:
 def recall(prediction: ArrayLike, truth: ArrayLike, *, weighted: bool) -> float:
     """Recall of class numbers, shape (N,): over utterances (weighted), or the mean of the classes that occur."""
     return _of_all(_weighted_recall if weighted else _unweighted_recall, prediction, truth)
+
+
+def f1(prediction: ArrayLike, truth: ArrayLike) -> float:
+    """F1 of class numbers, shape (N,): the harmonic mean of recall and precision, mean of the classes that occur, be it
+    as predictions alone; 0 for a class that is never right."""
+    return _of_all(_macro_f1, prediction, truth)
 
 
 def confusion(prediction: ArrayLike, truth: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -399,6 +407,14 @@ def _unweighted_recall(prediction: NDArray[Any], truth: NDArray[Any], weights: F
     return _mean_of_known(recalls, len(weights))
 
 
+def _macro_f1(prediction: NDArray[Any], truth: NDArray[Any], weights: Floats) -> Floats:
+    scores = []
+    for label in np.union1d(prediction, truth):
+        said, true = prediction == label, truth == label
+        scores.append(_divide(2 * (weights @ (said & true)), weights @ said + weights @ true))
+    return _mean_of_known(scores, len(weights))
+
+
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], weights: Floats) -> Floats:
     return _divide(weights @ numerator, weights @ denominator)
 
@@ -411,6 +427,7 @@ _METRICS: dict[MetricName, _Metric] = {
     "auc": _auc,
     "weighted_recall": _weighted_recall,
     "unweighted_recall": _unweighted_recall,
+    "macro_f1": _macro_f1,
     "ratio": _ratio,
 }
 

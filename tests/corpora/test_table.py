@@ -38,6 +38,22 @@ def test_the_columns_of_a_rating_table(audio, cuts_of) -> None:
     assert cuts["dev"]["sub/d.flac"].supervisions[0].speaker is None
 
 
+def test_sentiments_of_people(audio, cuts_of, reasons) -> None:
+    """As MELD has them."""
+    (audio / "meld.csv").write_text(
+        "file,Utterance,Emotion,Sentiment\na.wav,Oh.,sadness,negative\nb.wav,Yes!,joy,POS\nc.wav,Hm.,neutral,mixed\n"
+        "sub/d.flac,No.,,\n"
+    )
+    report = prepare("table", audio / "meld.csv", audio / "out")
+    found = {name: custom(cut).get("sentiment") for name, cut in cuts_of(report)["all"].items()}
+    assert found == {"a.wav": [1, 0, 0], "b.wav": [0, 0, 1], "c.wav": None, "sub/d.flac": None}
+    assert reasons(report)["unknown sentiment"] == ["c.wav"]
+    named = prepare("table", audio / "meld.csv", audio / "named", sentiment="Sentiment")
+    assert custom(cuts_of(named)["all"]["a.wav"])["sentiment"] == [1, 0, 0]
+    with pytest.raises(CorpusError, match="--sentiment names another"):
+        prepare("table", audio / "meld.csv", audio / "x", sentiment="mood")
+
+
 def test_a_path_column_is_enough(audio, cuts_of) -> None:
     (audio / "list.txt").write_text("path\na.wav\nsub/d.wav\n")
     report = prepare("table", audio / "list.txt", audio / "out")

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa2sr.config import Scale
+from sa2sr.config import DIMENSIONS, Scale
 from sa2sr.errors import TableError
 from sa2sr.inference import formats
 from sa2sr.inference.table import (
@@ -65,6 +66,37 @@ def test_all_columns_come_back(tmp_path: Path, suffix: str) -> None:
     assert read_table(tmp_path / f"out{suffix}") == written
     bare = EmotionTable([replace(row, transcript=None) for row in rows], SCALE, "m")
     assert bare.columns == COLUMNS
+
+
+@pytest.mark.parametrize("dimensions", [DIMENSIONS, ()])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_categories_come_back_with_dimensions_and_without(
+    tmp_path: Path, suffix: str, dimensions: tuple[str, ...]
+) -> None:
+    numbers = (2.0, 3.0, 4.0) if dimensions else (math.nan,) * 3
+    said = {"a, b": 0.25, "néutral": 0.75}
+    rows = [Row("a.wav", 0, 1, *numbers, "", emotion="néutral", probabilities=said)]
+    written = EmotionTable(rows, SCALE, "m", categories=tuple(said), dimensions=dimensions)
+    assert written.columns == (
+        "file",
+        "start",
+        "end",
+        *dimensions,
+        "emotion",
+        "emotion_a, b",
+        "emotion_néutral",
+        "note",
+    )
+    written.write(tmp_path / f"out{suffix}")
+    again = read_table(tmp_path / f"out{suffix}")
+    assert (again.heading, again[0].probabilities, again[0].emotion) == (written.heading, said, "néutral")
+    assert again.column("emotion_a, b").tolist() == [0.25]
+    assert again.column("emotion").tolist() == ["néutral"]
+    assert [again[0].activation] == pytest.approx([numbers[0]], nan_ok=True)
+    again.print()
+    if not dimensions:
+        with pytest.raises(TableError, match="a submission has activation, valence, dominance, which 'm' does not"):
+            again.write_submission(tmp_path / "submission.csv")
 
 
 def test_parquet_says_what_its_numbers_are_and_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ Outputs = dict[str, NDArray]
 
 CLOSE = 1e-4  # on a scale from 1 to 7
 DIRECTIONS: tuple[Literal["both", "forward"], ...] = ("both", "forward")
-EVERYTHING = ("ctc", "sentiment", "emotion")
+EVERYTHING = ("ctc", "sentiment", "emotion", "category")
 
 
 def random_network(chosen: ModelSettings, seed: int = 0, gain: float = 1.0) -> SpeechModel:
@@ -62,6 +62,7 @@ def by_torch(network: SpeechModel, frames: NDArray[np.float32]) -> Outputs:
         "logits": tasks["ctc"].logits(states).numpy()[0],  # type: ignore[operator]
         "sentiment": tasks["sentiment"].logits(states, lengths).softmax(-1).numpy()[0],  # type: ignore[operator]
         **dict(zip(DIMENSIONS, network.emotion(read, lengths).numpy()[0], strict=True)),
+        **({"category": tasks["category"].predict(states, lengths)[0]} if "category" in tasks else {}),
     }
 
 
@@ -87,7 +88,7 @@ def assert_same(outputs: Outputs, expected: Sequence[Outputs]) -> None:
         steps = alone["steps"]
         assert outputs["steps"][index] == steps
         np.testing.assert_allclose(outputs["logits"][index, :steps], alone["logits"], rtol=1e-4, atol=1e-4)
-        for name in ("sentiment", *DIMENSIONS):
+        for name in alone.keys() - {"steps", "logits"}:
             np.testing.assert_allclose(outputs[name][index], alone[name], rtol=0, atol=CLOSE)
 
 
@@ -106,6 +107,8 @@ def model_settings(draw: st.DrawFn) -> ModelSettings:
         "inputs": draw(st.sampled_from([["states"], ["frames"], ["posteriors", "states"], ["frames", "states"]])),
         "negative_slope": draw(st.sampled_from([0.0, 0.5, 1.0])),
     }
+    category = emotion | {"classes": tuple("abcdef"[: draw(st.integers(2, 6))]), "strides": (1, 2)}
+    del category["inputs"]  # it reads the states
     summariser = {
         "summariser": draw(st.sampled_from(["lstm", "attention"])),
         "units": draw(st.integers(1, 5)),
@@ -117,7 +120,10 @@ def model_settings(draw: st.DrawFn) -> ModelSettings:
             layers=draw(st.integers(1, 3)), units=draw(st.integers(1, 9)), direction=draw(st.sampled_from(DIRECTIONS))
         ),
         # The graph leaves out what only a training needs.
-        objectives=Objectives.model_validate({"ctc": 1, "sentiment": summariser, "apc": 0, "emotion": emotion}),
+        objectives=Objectives.model_validate(
+            {"ctc": 1, "sentiment": summariser, "apc": 0, "emotion": emotion}
+            | ({"category": category} if draw(st.booleans()) else {})
+        ),
         scale=Scale(),
     )
 
@@ -311,6 +317,7 @@ def test_an_exported_folder(folder: Path, exported: Path, random_model: RandomMo
     assert labels["dimensions"] == ["activation", "valence", "dominance"]
     assert labels["scale"] == {"name": "1-7", "low": 1.0, "high": 7.0}
     assert labels["sentiments"] == ["negative", "neutral", "positive"]
+    assert labels["categories"] == ["angry", "happy", "neutral", "sad"]
     assert (len(labels["characters"]), labels["characters"][:4]) == (29, ["", " ", "'", "a"])
     # Another model in the same place, without int8, leaves nothing of the first.
     again = tmp_path / "again"
@@ -358,7 +365,12 @@ def test_graphs_that_do_not_fit(exported: Path, random_model: RandomModel, tmp_p
     with pytest.raises(ModelError, match="does not read LFBE of 39 filters"):
         sa2sr.load(broken)
     (broken / "config.yaml").write_text((exported / "config.yaml").read_text())
-    with pytest.raises(ModelError, match="has no output 'logits'"):
+    with pytest.raises(ModelError, match="has no output 'category'"):
+        sa2sr.load(broken)
+    (broken / "model.onnx").write_bytes((exported / "model.onnx").read_bytes())
+    fewer = (exported / "config.yaml").read_text().replace("    - sad\n", "")
+    (broken / "config.yaml").write_text(fewer)
+    with pytest.raises(ModelError, match=r"does not tell 3 categories apart, which config\.yaml says"):
         sa2sr.load(broken)
 
 

@@ -17,7 +17,8 @@ from sa2sr.audio import AudioInfo
 from sa2sr.config import DIMENSIONS, EmotionSettings
 from sa2sr.cuts import make_cut
 from sa2sr.network.encoder import valid_steps
-from sa2sr.network.objectives.emotion import Emotion, MaskedConvolution, concordance, moments, normalise_samples
+from sa2sr.network.objectives.emotion import Emotion, concordance
+from sa2sr.network.objectives.readout import MaskedConvolution, moments, normalise_samples
 from sa2sr.speech.batches import Batch
 from sa2sr.speech.utterances import ONE_CORPUS, Corpus, Utterance
 

@@ -23,6 +23,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 LENGTHS = [23, 4, 11]
 NAMES = ["ann", "bo", "cy"]
+CLASSES = ["angry", "happy", "sad"]
 SAMPLES = 800  # of a waveform, for each of the LENGTHS
 
 
@@ -52,6 +53,7 @@ def make_model(encoder: str, summariser: str) -> SpeechModel:
             "heads": 2,
             "inputs": ["frames", "states", "posteriors"] if summariser == "attention" else ["states"],
         },
+        "category": {"channels": 8, "heads": 2, "classes": CLASSES, "counts": [5, 1, 2]},
     }
     assert tasks.keys() == OBJECTIVES.keys()
     model = SpeechModel(make_settings(encoder, tasks)).eval().requires_grad_(False)
@@ -71,9 +73,9 @@ def make_batch(encoder: str, rows: list[int], padding: int, fill: float) -> Batc
     sentiment = torch.eye(3)[rows]
     ratings = torch.tensor([[1.0, 5, 3], [4, 2, 2], [6, 3, 7]])[rows]
     names = [NAMES[row] for row in rows]
-    return Batch(
-        names, padded, lengths, [("a b", "c", "d")[row] for row in rows], sentiment, ratings, 1.0, speakers=[*names]
-    )
+    texts, categories = [("a b", "c", "d")[row] for row in rows], [CLASSES[row] for row in rows]
+    labels: dict[str, Any] = {"speakers": [*names], "categories": categories}
+    return Batch(names, padded, lengths, texts, sentiment, ratings, 1.0, **labels)
 
 
 def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
@@ -97,7 +99,12 @@ def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> N
                 assert alone == together[name][row]
             else:
                 np.testing.assert_allclose(alone, together[name][row], rtol=1e-4, atol=1e-4, err_msg=name)
-    for name in ("emotion", "sentiment", "speaker"):  # if utterances were all the same, the equality would mean nothing
+    for name in (
+        "emotion",
+        "category",
+        "sentiment",
+        "speaker",
+    ):  # if utterances were all the same, the equality would mean nothing
         assert np.ptp(together[name], axis=0).max() > 0.01, name
 
 

@@ -190,7 +190,7 @@ def test_what_cannot_be_served_is_said_at_once(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert "choose another" in says("-m", str(folder), "--port", str(taken.getsockname()[1]))
-    assert "does not predict emotions" in says("-m", str(random_model(heads=("ctc",))))
+    assert "does not predict activation, valence and dominance" in says("-m", str(random_model(heads=("ctc",))))
     assert "no.such.host" in says("-m", str(folder), "--host", "no.such.host.invalid")
     token = tmp_path / "token"
     assert "cannot be read" in says("-m", str(folder), "--token-file", str(token))

@@ -39,6 +39,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                     text=WORDS[kind],
                     speaker=f"s{number % 4}",
                     gender=("female", "male")[number % 2],
+                    emotion=("sad", "neutral", "happy")[kind],
                     ratings=dict(zip(DIMENSIONS, (2.0 * kind + random.uniform(1, 3, 3)).tolist(), strict=True)),
                     scale=Scale(),
                     custom={"sentiment": [0.8 if i == kind else 0.1 for i in range(len(SENTIMENTS))]},

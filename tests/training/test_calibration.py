@@ -71,7 +71,7 @@ def test_the_calibration_is_of_the_best_model_and_made_anew_with_it(make_recipe:
 def test_a_pretraining_has_nothing_to_calibrate(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run = train(make_recipe({"pretraining.max_epochs": 1}), "pretraining", tmp_path / "run")
     assert not (run.model / INTERVALS_FILE).exists()
-    with pytest.raises(ModelError, match="only been pre-trained"):
+    with pytest.raises(ModelError, match="does not predict activation, valence and dominance"):
         calibrate(run.path, [])
 
 

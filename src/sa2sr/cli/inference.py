@@ -68,7 +68,8 @@ def predict(
 ) -> None:
     """Predict activation, valence and dominance of audio, on the scale of the ratings that the model learnt from.
 
-    The scale is written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
+    A model that tells categories apart adds the most probable emotion and the probability of each. The scale is
+    written beside OUT, as OUT.scale.json, and what cannot be predicted as OUT.errors.jsonl.
     Exit code 1: some files failed. 2: nothing could be done. 130: interrupted, so that --resume continues. Examples:
 
     sa2sr predict calls/ interview.flac --out emotions.csv

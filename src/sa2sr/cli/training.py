@@ -96,6 +96,8 @@ def finetune(
 ) -> None:
     """Train a model to predict activation, valence and dominance, from a pre-trained encoder or from none.
 
+    With [bold]sa2sr-categories[/] it also tells emotions apart, such as angry and sad.
+
     Started again with the same command, an interrupted run goes on where it stopped.
 
     Example: sa2sr finetune sa2sr --encoder runs/sa2sr --train train.jsonl.gz --dev dev.jsonl.gz --out runs/emotion
@@ -148,7 +150,8 @@ def evaluate(
 ) -> None:
     """Measure what a model predicts against the labels of cuts, for all utterances and by gender and speaker.
 
-    Of emotions: CCC, Pearson's correlation and RMSE. Of transcripts: CER and WER. Of sentiment: AUC and recalls.
+    Of emotions: CCC, Pearson's correlation and RMSE. Of transcripts: CER and WER. Of sentiment: AUC and recalls. Of
+    categories: UAR, weighted accuracy and macro F1. What is taken for what is shown too.
     Writes metrics.json and predictions.csv. In place of a model, predictions of any system can be measured: a table
     with the columns FileName, EmoAct, EmoVal and EmoDom, as the MSP-Podcast challenges have them. Examples:
 

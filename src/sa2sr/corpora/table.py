@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sa2sr.config import DIMENSIONS, Settings
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
 from sa2sr.corpora.options import check_encoding, parse_scale
 from sa2sr.corpora.scanning import AudioFinder
@@ -31,10 +31,12 @@ COLUMNS = {
     "activation": ("activation", "arousal", "emo_act", "act", "aro", "A"),
     "valence": ("valence", "emo_val", "val", "V"),
     "dominance": ("dominance", "emo_dom", "dom", "D"),
+    "sentiment": ("sentiment",),
     "split": ("split", "split_set", "subset", "partition", "set"),
     "start": ("start", "start_time", "begin", "offset"),
     "end": ("end", "end_time", "stop"),
 }
+_SENTIMENTS = {name: each for each in SENTIMENTS for name in (each, each[:3])}
 _GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
 _SPLITS = {"validation": "dev", "valid": "dev", "development": "dev", "training": "train"}
 _UNKNOWN = ("", "unknown", "nan", "none", "n/a")
@@ -57,6 +59,7 @@ class Options(Settings):
     activation: str | None = Field(None, description="column of the activation ratings")
     valence: str | None = Field(None, description="column of the valence ratings")
     dominance: str | None = Field(None, description="column of the dominance ratings")
+    sentiment: str | None = Field(None, description="column of sentiments: negative, neutral or positive")
     split: str | None = Field(None, description="column of the splits; without one, all is one split named 'all'")
     start: str | None = Field(None, description="column of the start in the file, in seconds or h:mm:ss")
     end: str | None = Field(None, description="column of the end in the file")
@@ -89,6 +92,11 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             segment = f":{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")
             name = value.get("id") or (path if start is None and end is None else path + segment)
             split = value.get("split", "all").lower()
+            wanted = _known(value.get("sentiment"))
+            sentiment = _SENTIMENTS.get((wanted or "").lower())
+            if wanted is not None and sentiment is None:
+                detail = f"column '{columns['sentiment']}' is '{wanted}', not {', '.join(SENTIMENTS)}"
+                yield Problem("unknown sentiment", name, detail, lost="sentiment")
             yield Utterance(
                 name,
                 _SPLITS.get(split, split),
@@ -102,6 +110,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
                 scale=scale,
                 start=start or 0.0,
                 end=end,
+                custom={"sentiment": [float(each == sentiment) for each in SENTIMENTS]} if sentiment else {},
             )
     yield from problems
 

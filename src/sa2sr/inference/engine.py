@@ -20,16 +20,17 @@ from sa2sr.speech.features import Frames
 from sa2sr.speech.text import read_ctc
 
 EngineName = Literal["auto", "onnx", "torch"]
-_OUTPUTS = {"ctc": "logits", "sentiment": "sentiment"}  # of the graph, by head
+_OUTPUTS = {"ctc": "logits", "sentiment": "sentiment", "category": "category"}  # of the graph, by head
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
     """What the network makes of a clip."""
 
-    emotions: NDArray[np.float32]  # activation, valence and dominance, (3,)
+    emotions: NDArray[np.float32]  # activation, valence and dominance, (3,); NaN if the model has no such head
     transcript: str | None = None
     sentiment: NDArray[np.float32] | None = None  # probabilities of negative, neutral and positive, (3,)
+    category: NDArray[np.float32] | None = None  # probabilities of the categories, (K,)
 
 
 class Engine(Protocol):
@@ -40,7 +41,8 @@ class Engine(Protocol):
 
         Args:
             frames: of each clip, stacked (T', D), or its samples (samples, 1)
-            heads: to hear beside the emotions: ``ctc`` for transcripts, ``sentiment``
+            heads: to hear beside activation, valence and dominance: ``ctc`` for transcripts, ``sentiment``,
+                ``category``
         """
 
     def emotions(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
@@ -103,6 +105,7 @@ class OnnxEngine(Engine):
             ModelError: if it is not the graph of such a model, or onnxruntime is not installed
         """
         self.filters = settings.frontend.filters
+        self.dimensions = DIMENSIONS if settings.objectives.emotion else ()
         self.session = session(graph)
         self.threads = threads or cores()
         self._pool: ThreadPoolExecutor | None = None
@@ -110,8 +113,11 @@ class OnnxEngine(Engine):
         expected = {"frames": ["B", "T", self.filters], "lengths": ["B"]}
         if {each.name: each.shape for each in self.session.get_inputs()} != expected:
             raise ModelError(f"{source}: does not read LFBE of {self.filters} filters, which config.yaml says")
-        if missing := {*outputs_of(settings)} - {each.name for each in self.session.get_outputs()}:
+        outputs = {each.name: each.shape for each in self.session.get_outputs()}
+        if missing := {*outputs_of(settings)} - outputs.keys():
             raise ModelError(f"{source}: has no output '{min(missing)}', which config.yaml says")
+        if (count := len(settings.categories)) and outputs["category"] != ["B", count]:
+            raise ModelError(f"{source}: does not tell {count} categories apart, which config.yaml says")
 
     def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
         """As :meth:`Engine.hear`."""
@@ -125,11 +131,12 @@ class OnnxEngine(Engine):
         # What fills the last stacked frame counts as frames here, which gives the same.
         frames = stacked.reshape(1, -1, self.filters)
         lengths = np.array([frames.shape[1]], np.int64)
-        wanted = [*DIMENSIONS, *(_OUTPUTS[head] for head in heads)]
-        values = self.session.run(wanted, {"frames": frames, "lengths": lengths})
-        emotions, others = np.concatenate(values[: len(DIMENSIONS)]), dict(zip(heads, values[3:], strict=True))
-        transcript = read_ctc(others["ctc"][0].argmax(-1).tolist()) if "ctc" in others else None
-        return Heard(emotions, transcript, others["sentiment"][0] if "sentiment" in others else None)
+        wanted = {**{name: name for name in self.dimensions}, **{head: _OUTPUTS[head] for head in heads}}
+        values = self.session.run([*wanted.values()], {"frames": frames, "lengths": lengths})
+        said = {name: each[0] for name, each in zip(wanted, values, strict=True)}
+        emotions = np.array([said.get(name, np.nan) for name in DIMENSIONS], np.float32)
+        transcript = read_ctc(said["ctc"].argmax(-1).tolist()) if "ctc" in said else None
+        return Heard(emotions, transcript, said.get("sentiment"), said.get("category"))
 
 
 class TorchEngine(Engine):
@@ -168,13 +175,14 @@ class TorchEngine(Engine):
             padded = padded.to(self.device)
             states, tasks = self.network.states(padded, lengths), self.network.tasks()
             lengths = self.network.state_lengths(lengths)
-            read = self.network.read_by("emotion", states, padded)
-            texts = self.network.recogniser.predict(states, lengths) if self.reads else None
-            emotions: NDArray[np.float32] = self.network.emotion(read, lengths, texts).cpu().numpy()
-            others = {head: tasks[head].predict(states, lengths) for head in heads}
-        nothing = [None] * len(frames)
-        transcripts, sentiments = others.get("ctc", nothing), others.get("sentiment", nothing)
-        return [Heard(*each) for each in zip(emotions, transcripts, sentiments, strict=True)]
+            said = {head: tasks[head].predict(states, lengths) for head in heads}
+            emotions: Any = np.full((len(frames), len(DIMENSIONS)), np.nan, np.float32)
+            if "emotion" in tasks:
+                read = self.network.read_by("emotion", states, padded)
+                texts = self.network.recogniser.predict(states, lengths) if self.reads else None
+                emotions = self.network.emotion(read, lengths, texts).cpu().numpy()
+        others = [said.get(head, [None] * len(frames)) for head in ("ctc", "sentiment", "category")]
+        return [Heard(*each) for each in zip(emotions, *others, strict=True)]
 
 
 def session(graph: Path | bytes) -> Any:

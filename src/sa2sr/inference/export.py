@@ -77,6 +77,8 @@ def _labels(settings: ModelSettings, calibration: Calibration | None) -> dict[st
         labels["sentiments"] = SENTIMENTS
     if objectives.emotion and settings.scale:
         labels |= {"dimensions": DIMENSIONS, "scale": settings.scale.model_dump()}
+    if objectives.category:
+        labels["categories"] = settings.categories
     if calibration is not None:
         labels["half_widths"] = {
             f"{level:g}": [half if isfinite(half) else None for half in calibration.half_widths(level).tolist()]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from sa2sr.config import SENTIMENTS, Scale, validate
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, probability_of, validate
 from sa2sr.errors import RecipeError, TableError
 from sa2sr.files import atomic, write_json
 from sa2sr.inference.rows import COLUMNS, EXTRAS, INTERVALS, TEXTS, Heading, Row
@@ -77,7 +77,7 @@ def encoded(row: Row, suffix: str, heading: Heading) -> bytes:
 
     File names that are not Unicode are written with escapes, which JSON reads back as they were.
     """
-    cells = {name: getattr(row, name) for name in heading.columns}
+    cells = heading.values(row)
     if suffix == ".csv":
         return _csv_line(cells.values())
     return (json.dumps(cells, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
@@ -128,7 +128,9 @@ def read_heading(path: Path) -> Heading:
             raise ValueError(f"level is {level}, not a share")
         columns = {str(name) for name in saved.get("columns", ())}
         extras = tuple(extra for extra, names in EXTRAS.items() if columns.issuperset(names))
-        return Heading(scale, str(saved["model"]), level, extras)
+        categories = tuple(str(name) for name in saved.get("categories", ()))
+        dimensions = DIMENSIONS if not columns or columns.issuperset(DIMENSIONS) else ()
+        return Heading(scale, str(saved["model"]), level, extras, categories, dimensions)
     except RecipeError as error:
         raise TableError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -176,7 +178,8 @@ def _json_rows(file: IO[str], path: Path, heading: Heading) -> Iterator[Row]:
 
 
 def _row(entry: Mapping[str, Any], where: str, heading: Heading) -> Row:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {} if heading.dimensions else dict.fromkeys(DIMENSIONS, math.nan)
+    probabilities = {probability_of(category): category for category in heading.categories}
     for name in heading.columns:
         if name in TEXTS:
             continue
@@ -195,6 +198,9 @@ def _row(entry: Mapping[str, Any], where: str, heading: Heading) -> Row:
         raise TableError(f"{where}: has no file name")
     if "transcript" in heading.extras:
         found["transcript"] = str(entry.get("transcript") or "")
+    if heading.categories:
+        found["emotion"] = str(entry.get("emotion") or "") or None
+        found["probabilities"] = {category: found.pop(name) for name, category in probabilities.items()}
     return Row(file=entry["file"], note=str(entry.get("note") or ""), **found)
 
 
@@ -218,7 +224,7 @@ def _parquet_writer(path: Path, heading: Heading) -> Iterator[Callable[[Row], No
     waiting: list[Row] = []
 
     def write_group() -> None:
-        columns = {name: [_plain(getattr(row, name)) for row in waiting] for name in heading.columns}
+        columns = {name: [_plain(row.cell(name)) for row in waiting] for name in heading.columns}
         writer.write_table(arrow.table(columns, schema=schema))
         waiting.clear()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import ALPHABET, DIMENSIONS, SENTIMENTS, EmotionSettings, ModelSettings, SentimentSettings
+from sa2sr.config import ALPHABET, DIMENSIONS, SENTIMENTS, ModelSettings, ReadoutSettings, SentimentSettings
 from sa2sr.errors import ModelError
 from sa2sr.inference.assembly import Axis, Graph, Weight, Weights, axes, type_of
 
@@ -30,6 +30,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # name -> (task, what it is)
     "logits": ("ctc", "before the softmax over characters, (B, T', 29)"),
     "sentiment": ("sentiment", "probabilities of negative, neutral and positive, (B, 3)"),
     **dict.fromkeys(DIMENSIONS, ("emotion", "on the scale of the ratings, not clipped to it, (B,)")),
+    "category": ("category", "probabilities of the K categories, (B, K)"),
 }
 _CHARACTERS = 1 + len(ALPHABET)  # with the blank
 _AXES: dict[str, tuple[Axis, ...]] = {
@@ -95,16 +96,23 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
         scores = _linear(graph, "objectives.sentiment.output", summary, objectives.sentiment.units, len(SENTIMENTS))
         graph("Softmax", scores, name="sentiment", axis=-1)
     if objectives.emotion:
-        read, size = parts[objectives.emotion.inputs[0]]
+        read, width = parts[objectives.emotion.inputs[0]]
         for part in objectives.emotion.inputs[1:]:
-            read, size = graph("Concat", read, parts[part][0], axis=-1), size + parts[part][1]
-        emotions = _emotion(graph, read, steps, size, objectives.emotion)
+            read, width = graph("Concat", read, parts[part][0], axis=-1), width + parts[part][1]
+        part = "objectives.emotion"
+        standard = _readout(graph, part, read, steps, width, objectives.emotion, len(DIMENSIONS))
+        spread, mean = (graph.weights.take(f"{part}.rating_{name}", len(DIMENSIONS)) for name in ("spread", "mean"))
+        emotions = graph("Add", graph("Mul", standard, spread), mean)
         for index, name in enumerate(DIMENSIONS):
             graph("Gather", emotions, np.int64(index), name=name, axis=1)
+    categories = settings.categories
+    if objectives.category:
+        scores = _readout(graph, "objectives.category", states, steps, size, objectives.category, len(categories))
+        graph("Softmax", scores, name="category", axis=-1)
     graph.weights.none_left()
     return graph.model(
         {"frames": ("B", "T", frontend.filters), "lengths": ("B",)},
-        {name: _AXES.get(name, ("B",)) for name in outputs_of(settings)},
+        {name: {**_AXES, "category": ("B", len(categories))}.get(name, ("B",)) for name in outputs_of(settings)},
         int8=int8,
     )
 
@@ -166,9 +174,11 @@ def _attention_pooling(graph: Graph, states: str, steps: str, size: int, setting
     return graph("ReduceSum", graph("Mul", shares, values), axes(1), keepdims=0)
 
 
-def _emotion(graph: Graph, states: str, steps: str, size: int, settings: EmotionSettings) -> str:
-    """(B, T', H) -> (B, 3): masked convolutions, transformer block, mean and variance over time, linear layer."""
-    part, channels = "objectives.emotion", settings.channels
+def _readout(
+    graph: Graph, part: str, states: str, steps: str, size: int, settings: ReadoutSettings, outputs: int
+) -> str:
+    """(B, T', H) -> (B, outputs): masked convolutions, transformer block, mean and variance over time, linear layer."""
+    channels = settings.channels
     for index, (kernel, stride) in enumerate(zip(settings.kernels, settings.strides, strict=True)):
         convolution = f"{part}.convolutions.{index}.convolution"
         states, steps = _masked_convolution(graph, convolution, states, steps, (channels, size, kernel), stride)
@@ -179,9 +189,7 @@ def _emotion(graph: Graph, states: str, steps: str, size: int, settings: Emotion
     states = _transformer(graph, f"{part}.transformer", states, valid, channels, settings.heads)
     count = graph("ReduceSum", mask, axes(1), keepdims=1)
     moments = [graph("Squeeze", each, axes(1)) for each in _moments(graph, states, mask, count, axes(1))]
-    standard = _linear(graph, f"{part}.output", graph("Concat", *moments, axis=1), 2 * channels, len(DIMENSIONS))
-    spread, mean = (graph.weights.take(f"{part}.rating_{name}", len(DIMENSIONS)) for name in ("spread", "mean"))
-    return graph("Add", graph("Mul", standard, spread), mean)
+    return _linear(graph, f"{part}.output", graph("Concat", *moments, axis=1), 2 * channels, outputs)
 
 
 def _masked_convolution(

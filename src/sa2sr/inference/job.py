@@ -17,7 +17,7 @@ from sa2sr.inference.journal import Journal, Position
 from sa2sr.inference.model import Model
 from sa2sr.inference.options import Options
 from sa2sr.inference.pipe import NAME, Pipe
-from sa2sr.inference.rows import Failure, Row, values
+from sa2sr.inference.rows import Failure, Row
 from sa2sr.inference.sources import Source, find_audio
 from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EmotionTable, table_writer
@@ -87,7 +87,7 @@ def predict_files(
     if not sources:
         raise AudioError("(nothing)", "no file or folder was named")
     files = len({_file(each) for each in sources if not isinstance(each, Failure)})
-    table = EmotionTable([], heading.scale, heading.model, level=heading.level, extras=heading.extras)
+    table = EmotionTable.under(heading, [])
     journal = Journal(out, heading, _identity(model, options), resume=resume) if out is not None else None
     with journal or nullcontext():
         done = journal.position if journal else Position()
@@ -147,19 +147,10 @@ def predict_pipe(model: Model, pipe: Pipe, out: str | Path | None = None, option
     """
     options = options or Options()
     heading, windows, began = options.heading(model), options.windows or Windows(), time.monotonic()
-    stream = Stream(
-        model,
-        pipe.sampling_rate,
-        windows,
-        channels=pipe.channels,
-        name=NAME,
-        level=heading.level,
-        extras=heading.extras,
-        scale=heading.scale,
-    )
+    stream = Stream(model, pipe.sampling_rate, windows, heading, channels=pipe.channels, name=NAME)
 
     def show(row: Row) -> None:
-        print(json.dumps(values(row, heading.level, heading.extras)), flush=True)
+        print(json.dumps(heading.values(row)), flush=True)
 
     heard, rows, failures = _Clock(0.0), 0, list[Failure]()
     with table_writer(out, heading) if out is not None else nullcontext(show) as add:

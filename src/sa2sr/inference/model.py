@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, ModelSettings, Scale
+from sa2sr.config import DIMENSIONS, ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.clips import Clip, array_clips, file_clips
-from sa2sr.inference.engine import Engine, Heard, make_engine
+from sa2sr.inference.engine import Engine, make_engine
+from sa2sr.inference.heard import make_row
 from sa2sr.inference.sources import Segment, Source, find_audio, is_single
 from sa2sr.inference.stream import Stream
-from sa2sr.inference.table import EXTRAS, INTERVALS, UNIT, EmotionTable, Failure, Row, on_scale
+from sa2sr.inference.table import EXTRAS, UNIT, EmotionTable, Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import Windows
-from sa2sr.intervals import LEVEL, Calibration, bounds
+from sa2sr.intervals import LEVEL, Calibration
 from sa2sr.network.folder import (
     ENCODER_FILE,
     GRAPH_FILE,
@@ -91,7 +92,7 @@ def load(
 
 
 class Model:
-    """Predicts activation, valence and dominance.
+    """Predicts activation, valence and dominance, or emotion categories, or both.
 
     >>> model = sa2sr.load()
     >>> table = model.predict("call.wav")
@@ -115,28 +116,65 @@ class Model:
         """The scale of the predictions: that of the ratings which the model learnt from.
 
         Raises:
-            ModelError: if the model does not predict emotions
+            ModelError: if the model does not predict activation, valence and dominance
         """
-        emotion, scale = self.settings.objectives.emotion, self.settings.scale
-        if emotion is None:
+        if not self.settings.tells("emotion"):
             raise ModelError(
-                f"the model '{self.settings.name}' does not predict emotions: it has only been pre-trained "
-                f"({', '.join(self.settings.objectives.active())}); fine-tune it with 'sa2sr finetune --encoder'"
+                f"the model '{self.settings.name}' does not predict activation, valence and dominance: "
+                f"{self._what_it_is()}; fine-tune it with 'sa2sr finetune --encoder'"
             )
-        if scale is None:
+        if self.settings.scale is None:
             raise ModelError(f"the model '{self.settings.name}' predicts emotions, but its config.yaml has no scale")
-        return scale
+        return self.settings.scale
 
     def output_scale(self, name: str = "labels") -> Scale:
-        """The scale of a table: ``labels``, that of the ratings, or ``0-1``.
+        """The scale of a table: ``labels``, that of the ratings, or ``0-1``, which that of probabilities is.
 
         Raises:
-            ModelError: if the model does not predict emotions
             ValueError: if the name is another
         """
         if name not in ("labels", UNIT.name):
             raise ValueError(f"the scale of a table is 'labels' or '{UNIT.name}', not '{name}'")
-        return self.scale if name == "labels" else UNIT
+        return self.scale if name == "labels" and self.settings.tells("emotion") else UNIT
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The emotions that the model tells apart; none if it does not."""
+        return self.settings.categories if self.settings.tells("category") else ()
+
+    def heading(
+        self,
+        scale: str = "labels",
+        level: float | None = None,
+        *,
+        transcript: bool = False,
+        sentiment: bool = False,
+    ) -> Heading:
+        """What the columns of a table are; the arguments are those of :meth:`predict`.
+
+        A model whose fine-tuning was for the sentiment alone gives it unasked.
+
+        Raises:
+            ModelError: if the model predicts nothing, or has no intervals of this level, or no such head
+            ValueError: if ``level`` is not a share, or there is no such scale
+        """
+        extras = self.extras(transcript=transcript, sentiment=sentiment or self._is_for_sentiment())
+        dimensions = DIMENSIONS if self.settings.tells("emotion") else ()
+        if not (dimensions or self.categories or extras):
+            raise ModelError(
+                f"the model '{self.settings.name}' does not predict emotions: {self._what_it_is()}; "
+                "fine-tune it with 'sa2sr finetune --encoder'"
+            )
+        target, level = self.output_scale(scale), self.interval_level(level)
+        return Heading(target, self.settings.name, level, extras, self.categories, dimensions)
+
+    def _is_for_sentiment(self) -> bool:
+        return [name for name, task in self.settings.objectives.active().items() if task.weight] == ["sentiment"]
+
+    def _what_it_is(self) -> str:
+        if self.categories or self._is_for_sentiment():
+            return f"it tells {'categories' if self.categories else 'sentiments'} apart"
+        return f"it has only been pre-trained ({', '.join(self.settings.objectives.active())})"
 
     def extras(self, *, transcript: bool = False, sentiment: bool = False) -> tuple[str, ...]:
         """What the rows tell beside the emotions, checked against the heads that the model has.
@@ -161,14 +199,15 @@ class Model:
 
     @property
     def shortest(self) -> float:
-        """Seconds that one output of the regressor's convolutions hears.
+        """Seconds that one output of the readout's convolutions hears.
 
         In a shorter clip zeros stand in for the rest. It is predicted, whatever its duration, and noted as short.
         """
-        frontend, emotion = self.settings.frontend, self.settings.objectives.emotion
-        if emotion is None:
+        frontend, objectives = self.settings.frontend, self.settings.objectives
+        readout = objectives.emotion or objectives.category
+        if readout is None:
             return 0.0
-        (first, second), (stride, _) = emotion.kernels, emotion.strides
+        (first, second), (stride, _) = readout.kernels, readout.strides
         return (first + (second - 1) * stride) * frontend.stack * frontend.step_ms / 1000
 
     def interval_level(self, level: float | None = None) -> float:
@@ -239,8 +278,10 @@ class Model:
             ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration, ``level`` is not a share, or
                 there is no such scale
         """
-        target, windows, level = self.output_scale(scale), Windows.of(window, hop), self.interval_level(level)
-        extras = self.extras(transcript=transcript, sentiment=sentiment)
+        heading, windows = (
+            self.heading(scale, level, transcript=transcript, sentiment=sentiment),
+            Windows.of(window, hop),
+        )
         if not 0 < longest < math.inf:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
         if windows and vad:
@@ -250,10 +291,10 @@ class Model:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows, vad=vad)
         else:
             clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows, vad=vad)
-        table = EmotionTable([], target, self.settings.name, level=level, extras=extras)
-        for each in self.rows(clips, level, extras):
+        table = EmotionTable.under(heading, [])
+        for each in self.rows(clips, heading.level, heading.extras):
             if isinstance(each, Row):
-                table.rows.append(on_scale(each, self.scale, target))
+                table.rows.append(on_scale(each, self.output_scale(), heading.scale))
             else:
                 table.failures.append(each)
         single = is_array or isinstance(audio, Segment) or (is_path and is_single(audio))
@@ -292,9 +333,8 @@ class Model:
             ModelError: if the model does not predict emotions, or has no intervals of this level, or no such head
             ValueError: if the durations are not sensible, ``level`` is not a share, or there is no such scale
         """
-        extras, target = self.extras(transcript=transcript, sentiment=sentiment), self.output_scale(scale)
-        options: dict[str, Any] = {"level": level, "extras": extras, "scale": target}
-        return Stream(self, sampling_rate, Windows(window, hop), channels=channels, name=name, **options)
+        heading = self.heading(scale, level, transcript=transcript, sentiment=sentiment)
+        return Stream(self, sampling_rate, Windows(window, hop), heading, channels=channels, name=name)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Share the model on the Hugging Face hub; returns its address there.
@@ -374,27 +414,13 @@ class Model:
         self, items: Sequence[Clip | Failure], half_widths: NDArray[np.float64] | None, extras: Collection[str]
     ) -> list[Row | Failure]:
         results: dict[int, Row | Failure] = {}
-        heads = [HEADS[extra] for extra in extras]
+        heads = [*(HEADS[extra] for extra in extras), *(["category"] if self.categories else [])]
+        scale = self.scale if self.settings.tells("emotion") else None
         for batch in _batches(items, self.settings.frontend.batch_seconds):
             heard = self.engine.hear([clip.frames for _, clip in batch], heads)
             for (index, clip), each in zip(batch, heard, strict=True):
-                results[index] = self._row(clip, each, half_widths)
+                results[index] = make_row(clip, each, scale, self.categories, half_widths)
         return [item if isinstance(item, Failure) else results[index] for index, item in enumerate(items)]
-
-    def _row(self, clip: Clip, heard: Heard, half_widths: NDArray[np.float64] | None) -> Row | Failure:
-        sentiment = heard.sentiment
-        if not np.isfinite(heard.emotions).all() or not (sentiment is None or np.isfinite(sentiment).all()):
-            return Failure(clip.file, f"the model gives no finite numbers from {clip.start:.2f} s on")
-        numbers = heard.emotions.astype(float).clip(self.scale.low, self.scale.high)
-        start, end, activation, valence, dominance = (round(float(x), 6) for x in (clip.start, clip.end, *numbers))
-        ends: list[float | None] = [None] * (2 * len(DIMENSIONS))
-        if half_widths is not None:
-            around = np.stack(bounds(numbers, half_widths, self.scale), 1).ravel()  # as the columns are: low, high, ...
-            ends = [round(float(x), 6) if np.isfinite(x) else None for x in around]
-        shares = [None] * len(SENTIMENTS) if sentiment is None else [round(float(x), 6) for x in sentiment]
-        optional = dict(zip((*INTERVALS, *SENTIMENTS), (*ends, *shares), strict=True))
-        row = Row(clip.file, start, end, activation, valence, dominance, clip.note, transcript=heard.transcript)
-        return replace(row, **optional)
 
 
 def _or_failure(clips: Iterable[Clip], file: str) -> Iterator[Clip | Failure]:

@@ -29,15 +29,14 @@ class Options:
             ModelError: if the model cannot give that
             ValueError: if the scale or the level does not exist
         """
-        extras = model.extras(transcript=self.transcript, sentiment=self.sentiment)
-        return Heading(model.output_scale(self.scale), model.settings.name, model.interval_level(self.level), extras)
+        return model.heading(self.scale, self.level, transcript=self.transcript, sentiment=self.sentiment)
 
     def rows(self, model: Model, sources: Iterable[Source]) -> Iterator[Row | Failure]:
         """Rows and failures of files, in their order, on the scale of the table."""
         heading = self.heading(model)
         clips = model.clips(sources, longest=self.longest, windows=self.windows, vad=self.vad)
         for each in model.rows(clips, heading.level, heading.extras):
-            yield on_scale(each, model.scale, heading.scale)
+            yield on_scale(each, model.output_scale(), heading.scale)
 
     def described(self) -> dict[str, Any]:
         """What rows depend on beside the heading, in JSON."""

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sa2sr.audio import MAX_CHANNELS, Resampler
-from sa2sr.config import Scale
 from sa2sr.errors import AudioError
 from sa2sr.inference.clips import Recording, checked_rate, make_clip, mono
-from sa2sr.inference.table import Failure, Row, on_scale
+from sa2sr.inference.table import Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import Cutter, Part, Windows
 
 if TYPE_CHECKING:
@@ -33,12 +32,10 @@ class Stream:
         model: "Model",
         sampling_rate: int,
         windows: Windows,
+        heading: Heading,
         *,
         channels: int = 1,
         name: str,
-        level: float | None = None,
-        extras: tuple[str, ...] = (),
-        scale: Scale | None = None,
     ) -> None:
         """Begin; users call :meth:`sa2sr.Model.stream`.
 
@@ -49,8 +46,7 @@ class Stream:
             raise AudioError(name, f"has {channels} channels; 1 to {MAX_CHANNELS} are possible")
         self.model, self.channels, self.name = model, channels, name
         self.source_rate = checked_rate(sampling_rate, name)
-        self.level, self.closed = model.interval_level(level), False
-        self.extras, self.scale = extras, scale or model.scale
+        self.heading, self.closed = heading, False
         self._recording = Recording(name, self.source_rate, channels)
         rate = model.settings.frontend.sampling_rate
         self._resampler, self._cutter = Resampler(self.source_rate, rate), Cutter(windows, rate)
@@ -86,5 +82,5 @@ class Stream:
     def _rows(self, parts: list[Part]) -> list[Row | Failure]:
         frontend, shortest = self.model.settings.frontend, self.model.shortest
         clips = (make_clip(part, self._recording, frontend, shortest) for part in parts)
-        rows = self.model.rows(clips, self.level, self.extras)
-        return [on_scale(each, self.model.scale, self.scale) for each in rows]
+        rows = self.model.rows(clips, self.heading.level, self.heading.extras)
+        return [on_scale(each, self.model.output_scale(), self.heading.scale) for each in rows]

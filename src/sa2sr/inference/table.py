@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
+from sa2sr.config import DIMENSIONS, Scale
 from sa2sr.errors import TableError
 from sa2sr.inference.formats import read_heading, read_rows, scale_file, table_writer
 from sa2sr.inference.rows import (
@@ -27,7 +27,6 @@ from sa2sr.inference.rows import (
     Row,
     columns_of,
     on_scale,
-    values,
 )
 from sa2sr.submission import SCALE as SUBMISSION_SCALE
 from sa2sr.submission import write_submission
@@ -46,10 +45,7 @@ __all__ = [
     "read_table",
     "scale_file",
     "table_writer",
-    "values",
 ]
-
-_NUMBERS = ("start", "end", *DIMENSIONS, *SENTIMENTS)
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,26 @@ class EmotionTable(Sequence[Row]):
     failures: list[Failure] = field(default_factory=list)
     level: float = 0.0  # of the intervals; at 0 there are none
     extras: tuple[str, ...] = ()  # "sentiment", "transcript"
+    categories: tuple[str, ...] = ()  # of emotion, whose probabilities there are
+    dimensions: tuple[str, ...] = DIMENSIONS  # none where the model does not predict them
+
+    @classmethod
+    def under(cls, heading: Heading, rows: list[Row]) -> "EmotionTable":
+        """The table with a heading."""
+        return cls(
+            rows,
+            heading.scale,
+            heading.model,
+            level=heading.level,
+            extras=heading.extras,
+            categories=heading.categories,
+            dimensions=heading.dimensions,
+        )
 
     @property
     def heading(self) -> Heading:
         """What the numbers are."""
-        return Heading(self.scale, self.model, self.level, self.extras)
+        return Heading(self.scale, self.model, self.level, self.extras, self.categories, self.dimensions)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -87,7 +98,7 @@ class EmotionTable(Sequence[Row]):
         """A column, (rows,): ``table.column("valence").mean()``. Where there is no interval its ends are NaN."""
         if name not in self.columns:
             raise KeyError(f"{name!r} is not a column; there are {', '.join(self.columns)}")
-        return np.array([getattr(row, name) for row in self.rows], object if name in TEXTS else float)
+        return np.array([row.cell(name) for row in self.rows], object if name in TEXTS else float)
 
     def on(self, scale: Scale) -> "EmotionTable":
         """The same table on another scale: ``table.on(UNIT)`` is on 0-1."""
@@ -110,8 +121,11 @@ class EmotionTable(Sequence[Row]):
             path: a .csv file
 
         Raises:
-            TableError: if a file has several rows, two have one name, or the file cannot be written
+            TableError: if there are no dimensions, a file has several rows, two have one name, or the file cannot be
+                written
         """
+        if not self.dimensions:
+            raise TableError(f"{path}: a submission has {', '.join(DIMENSIONS)}, which '{self.model}' does not predict")
         emotions: dict[str, tuple[float, ...]] = {}
         for row in self.on(SUBMISSION_SCALE).rows:
             name = Path(row.file).name
@@ -149,12 +163,13 @@ class EmotionTable(Sequence[Row]):
         level = f"; in brackets {100 * self.level:g} % intervals" if self.level else ""
         title = f"{escape(self.model)}, scale {escape(self.scale.name)}: {scale}{level}"
         table = Table(title=title, title_justify="left")
-        shown = [name for name in columns_of(0, self.extras) if name != "note" or any(row.note for row in self.rows)]
+        columns = columns_of(0, self.extras, self.categories, self.dimensions)
+        shown = [name for name in columns if name != "note" or any(row.note for row in self.rows)]
         for name in shown:
-            number = name in _NUMBERS
-            table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
+            number = name not in TEXTS
+            table.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=number)
         for row in self.rows:
-            table.add_row(*(_number(row, name) if name in _NUMBERS else escape(_text(row, name)) for name in shown))
+            table.add_row(*(escape(_text(row, name)) if name in TEXTS else _number(row, name) for name in shown))
         console.print(table)
 
 
@@ -171,11 +186,11 @@ def read_table(path: str | Path, scale: Scale | None = None) -> EmotionTable:
     path = Path(path)
     heading = read_heading(path) if scale is None else Heading(scale, "")
     rows = list(read_rows(path, heading))
-    return EmotionTable(rows, heading.scale, heading.model, level=heading.level, extras=heading.extras)
+    return EmotionTable.under(heading, rows)
 
 
 def _number(row: Row, name: str) -> str:
-    number = getattr(row, name)
+    number = row.cell(name)
     low, high = (getattr(row, f"{name}_{end}", None) for end in ("low", "high"))
     interval = "" if low is None or high is None else f" \\[{low:.2f}, {high:.2f}]"
     return "" if number is None else f"{number:.2f}{interval}"

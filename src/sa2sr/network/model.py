@@ -131,12 +131,12 @@ class SpeechModel(nn.Module):
         """The emotion regressor.
 
         Raises:
-            ModelError: if the model has only been pre-trained
+            ModelError: if the model has none
         """
         if "emotion" not in self.objectives:
             raise ModelError(
-                f"the model '{self.settings.name}' has only been pre-trained ({', '.join(self.objectives)}); "
-                "'sa2sr finetune' makes it predict emotions"
+                f"the model '{self.settings.name}' does not predict activation, valence and dominance; its tasks are "
+                f"{', '.join(self.objectives)}; 'sa2sr finetune' trains it on emotion"
             )
         return self.objectives["emotion"]  # type: ignore[return-value]
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from sa2sr.config import Scale
 from sa2sr.errors import ModelError
 from sa2sr.inference.model import LONGEST, Model
-from sa2sr.inference.table import EXTRAS, Failure, Heading, Row, on_scale, values
+from sa2sr.inference.table import EXTRAS, Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import LONGEST_WINDOW, Windows
 from sa2sr.serving.refusals import RefusalError
 
@@ -37,11 +37,9 @@ class Form(BaseModel):
             RefusalError: 422, if the model has no such intervals, or does not hear that
         """
         try:
-            extras = model.extras(transcript=self.transcript, sentiment=self.sentiment)
-            level = model.interval_level(self.level)
+            return model.heading(self.scale, self.level, transcript=self.transcript, sentiment=self.sentiment)
         except ModelError as error:
             raise RefusalError(422, "bad_request", str(error)) from None
-        return Heading(model.output_scale(self.scale), model.settings.name, level, extras)
 
 
 class Options(Form):
@@ -76,7 +74,7 @@ class Answer:
 
     def row(self, row: Row) -> dict[str, Any]:
         """A row by column."""
-        return values(row, self.heading.level, self.heading.extras)
+        return self.heading.values(row)
 
     def add(self, results: Sequence[Row | Failure], file: str, scale: Scale) -> None:
         """Take rows, which are on ``scale``, and failures of a file under the name that the client gave it."""

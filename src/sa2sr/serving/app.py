@@ -20,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 from sa2sr import __version__
 from sa2sr.config import DIMENSIONS
 from sa2sr.inference.model import Model
-from sa2sr.inference.table import columns_of
 from sa2sr.serving.answers import ERRORS, Options, documented, heard
 from sa2sr.serving.guard import Guard, authorised
 from sa2sr.serving.monitoring import Monitor
@@ -118,15 +117,16 @@ def _api(service: Service, access: Access) -> APIRouter:
     @router.get("/v1/model", dependencies=guarded, responses={401: {"description": ERRORS[401]}})
     async def describe() -> dict[str, Any]:
         """What the model predicts, on which scale, and what the server allows."""
-        level, limits = model.interval_level(), service.limits
+        heading, limits = model.heading(), service.limits
         return {
             "model": model.settings.name,
             "version": __version__,
             "dimensions": list(DIMENSIONS),
             "scale": model.scale.model_dump(),
-            "level": level or None,
+            "categories": list(model.categories),
+            "level": heading.level or None,
             "heard": heard(model),
-            "columns": list(columns_of(level)),
+            "columns": list(heading.columns),
             "formats": formats(),
             "sampling_rate": model.settings.frontend.sampling_rate,
             "limits": {"body": limits.body, "files": limits.files, "seconds": limits.seconds, "idle": limits.idle},

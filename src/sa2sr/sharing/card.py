@@ -24,10 +24,13 @@ _METRICS = {
     "cer": "CER",
     "wer": "WER",
     "auc": "AUC",
+    "uar": "UAR",
+    "weighted_accuracy": "weighted accuracy",
+    "macro_f1": "macro F1",
     "weighted_recall": "weighted recall",
     "unweighted_recall": "unweighted recall",
 }
-_OUTPUTS = {"ctc": "transcripts"}  # those that are not called what they are
+_OUTPUTS = {"ctc": "transcripts", "category": "categories"}  # those that are not called what they are
 
 
 def card_text(
@@ -88,7 +91,7 @@ def _result(measured: Measured) -> dict[str, Any]:
 
 
 def _predicted(settings: ModelSettings) -> list[str]:
-    outputs = {"emotion": [*DIMENSIONS], "ctc": ["transcripts"], "sentiment": ["sentiment"]}
+    outputs = {"emotion": [*DIMENSIONS], "category": ["categories"], "ctc": ["transcripts"], "sentiment": ["sentiment"]}
     active = settings.objectives.active()
     return [name for task, names in outputs.items() if task in active for name in names]
 
@@ -105,7 +108,7 @@ def _paragraphs(
     yield facts.summary.strip() if facts.summary else _summary(settings)
     called, option = ("", "") if name == SHIPPED else (json.dumps(name, ensure_ascii=False), f" --model {name}")
     yield "## Use"
-    if settings.objectives.emotion:
+    if settings.objectives.emotion or settings.categories:
         lines = (
             "import sa2sr",
             "",
@@ -140,13 +143,15 @@ def _paragraphs(
 
 
 def _summary(settings: ModelSettings) -> str:
-    scale = settings.scale
+    scale, told = settings.scale, f"Tells apart what speech sounds like: {', '.join(settings.categories)}."
     if settings.objectives.emotion is None or scale is None:
-        return f"A speech encoder, pre-trained with the tasks {', '.join(settings.objectives.active())}."
-    return (
+        pretrained = f"A speech encoder, pre-trained with the tasks {', '.join(settings.objectives.active())}."
+        return told if settings.categories else pretrained
+    dimensions = (
         "Predicts activation (calm to excited), valence (unpleasant to pleasant) and dominance (weak to strong) of "
         f"speech, on the scale {scale.name}, {scale.low:g} to {scale.high:g}."
     )
+    return f"{dimensions} {told}" if settings.categories else dimensions
 
 
 def _table(measured: Sequence[Measured]) -> str:

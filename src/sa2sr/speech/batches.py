@@ -40,6 +40,7 @@ class Batch:
     failures: dict[int, str] = field(default_factory=dict)  # row -> why its audio cannot be read
     corpora: Tensor | None = None  # (B,) their numbers; None: all are of one
     speakers: list[str | None] | None = None  # None: of none it is known
+    categories: list[str | None] | None = None  # likewise
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -222,6 +223,7 @@ def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) 
         failures={row: reason for row, (_, _, reason) in enumerate(items) if reason},
         corpora=torch.tensor([u.corpus.number for u in utterances]),
         speakers=[u.speaker for u in utterances],
+        categories=[u.category for u in utterances],
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +36,7 @@ class Utterance:
     sentiment: tuple[float, ...] | None = None  # probabilities of negative, neutral, positive
     ratings: tuple[float, ...] = (math.nan,) * len(DIMENSIONS)  # NaN where unknown
     scale: Scale | None = None
+    category: str | None = None  # of emotion, in lower case
     speaker: str | None = None
     gender: str | None = None
     corpus: Corpus = ONE_CORPUS
@@ -94,6 +95,16 @@ def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> 
     if not utterances:
         raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
     return UtteranceSet(utterances, left_out, _common_scale(utterances, where))
+
+
+def of_classes(data: UtteranceSet, classes: Collection[str]) -> UtteranceSet:
+    """The same without the labels of emotions that are none of the classes, which are counted as left out."""
+    others = Counter(u.category for u in data.utterances if u.category is not None and u.category not in classes)
+    if not others:
+        return data
+    kept = [replace(u, category=None) if u.category in others else u for u in data.utterances]
+    left_out = data.left_out + Counter({f"label {name}, which is no class": count for name, count in others.items()})
+    return replace(data, utterances=kept, left_out=left_out)
 
 
 class Task(Protocol):
@@ -168,6 +179,7 @@ def _utterance(cut: Cut) -> Utterance:
         sentiment=_probabilities(custom.get("sentiment"), cut.id),
         ratings=ratings,
         scale=scale,
+        category=_category(custom.get("emotion")),
         speaker=_string(supervision, "speaker"),
         gender=_string(supervision, "gender"),
     )
@@ -213,6 +225,10 @@ def _string(supervision: SupervisionSegment | None, name: str) -> str | None:
     if supervision is not None and isinstance(value, dict | list):
         raise CorpusError(f"supervision {supervision.id}: {name} must be a string, not {str(value)[:80]}")
     return None if value is None else str(value)
+
+
+def _category(value: Any) -> str | None:
+    return " ".join(value.lower().split()) or None if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float:

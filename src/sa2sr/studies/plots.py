@@ -192,6 +192,29 @@ def scatter(
     return made[0]
 
 
+def confusion(
+    name: str, title: str, classes: Sequence[str], counts: NDArray[np.integer], *, series: int = 0
+) -> Picture:
+    """Counts by true (row) and predicted class, as shares of their row in per cent: the darker, the more."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels = [label if len(label) <= 18 else f"{label[:17]}\N{HORIZONTAL ELLIPSIS}" for label in classes]
+    size = len(labels) * float(np.clip(2.6 / len(labels), 0.34, 0.7))
+    below = 0.2 + 0.075 * max(map(len, labels))
+    margins = {"left": below + 0.35, "below": below}  # room for the names
+    with _panel(name, title, width=size + below + 0.55, height=size + below + 0.4, **margins) as (axes, made):
+        for row, column in np.ndindex(shares.shape):
+            depth = 0.85 * float(shares[row, column])
+            axes.bar(column, 1, width=1, bottom=row - 0.5, color=_colour(series), alpha=depth, linewidth=0)
+            axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=8)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xticks(range(len(labels)), labels, rotation=90)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+    return made[0]
+
+
 @contextmanager
 def _panel(
     name: str, title: str, *, width: float = 4.0, height: float = 2.9, left: float = 0.62, below: float = 0.52

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, Stage, load_recipe, validate
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, Stage, load_recipe, probability_of, validate
 from sa2sr.errors import UserError
 from sa2sr.studies.document import printable
 
 _CLASSES = {name: index for index, name in enumerate(SENTIMENTS)}
+_PROBABILITY, _CATEGORY = probability_of(""), probability_of("truth")
 _MOST_BYTES = 50_000_000  # of a file that is read
 CELL_FILE = "cell.json"  # of a run folder of a study
 
@@ -173,6 +174,9 @@ class Evaluation:
     probabilities: NDArray[np.float64] | None  # (N, 3) of negative, neutral, positive; none if the model tells none
     places: Sequence[Place] = ()  # of the run, if it is of a study
     transcribes: bool = False  # hypotheses are of a recogniser that no later training has left behind
+    categories: Sequence[str | None] = ()  # of emotion, N; none where unknown
+    classes: Sequence[str] = ()  # K, that the model tells apart; none if it does not
+    category_probabilities: NDArray[np.float64] | None = None  # (N, K)
 
     @property
     def has_emotions(self) -> bool:
@@ -188,6 +192,11 @@ class Evaluation:
     def has_sentiments(self) -> bool:
         """Whether there are probabilities of sentiments beside the teacher's classes."""
         return self.probabilities is not None and bool((self.sentiments >= 0).any())
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether there are probabilities of categories beside utterances that are of one."""
+        return self.category_probabilities is not None and any(name in self.classes for name in self.categories)
 
     @property
     def is_pretrained(self) -> bool:
@@ -208,6 +217,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         return None
     ratings = _numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
     places = read_places(path.parent.parent)
+    columns = [name for name in rows[0] if name.startswith(_PROBABILITY) and name != _CATEGORY]
     evaluation = Evaluation(
         system=system,
         path=path,
@@ -225,8 +235,12 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
         places=places,
         transcribes=metrics.get("transcribes") is True,
+        categories=[row.get(_CATEGORY) or None for row in rows],
+        classes=[printable(name.removeprefix(_PROBABILITY)) for name in columns],
+        category_probabilities=_known_rows(_numbers(rows, columns)) if columns else None,
     )
-    if not (evaluation.has_emotions or evaluation.has_transcripts or evaluation.has_sentiments):
+    said = (evaluation.has_emotions, evaluation.has_transcripts, evaluation.has_sentiments, evaluation.has_categories)
+    if not any(said):
         problems.append(f"{path}: holds nothing that the model says beside what is true")
         return None
     return evaluation

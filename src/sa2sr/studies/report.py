@@ -11,6 +11,7 @@ from sa2sr import __version__
 from sa2sr.config import DIMENSIONS
 from sa2sr.errors import UserError
 from sa2sr.studies import paper
+from sa2sr.studies.class_sections import category_section, mean_uar
 from sa2sr.studies.document import Document, Section, number_text, printable
 from sa2sr.studies.emotion_sections import emotion_section
 from sa2sr.studies.folders import read_folders
@@ -94,11 +95,11 @@ class Results:
         self.evaluations = sorted(evaluations, key=lambda evaluation: rank(evaluation.places, evaluation.system))
         self.emotions = _by_set([e for e in self.evaluations if e.has_emotions])
         # A pre-training that systems share stands there once.
-        speech = [replace(e, places=e.places[:1]) for e in self.evaluations if not e.has_emotions]
-        self.speech = _by_set(speech)
-        systems = [
-            system.name for groups in (self.emotions, self.speech) for group in groups.values() for system in group
-        ]
+        told = [e for e in self.evaluations if not e.has_emotions and (e.has_transcripts or e.has_sentiments)]
+        self.speech = _by_set([replace(e, places=e.places[:1]) for e in told])
+        self.categories = _by_set([e for e in self.evaluations if e.has_categories])
+        kinds = (self.emotions, self.categories, self.speech)
+        systems = [system.name for groups in kinds for group in groups.values() for system in group]
         self.systems = list(dict.fromkeys([*systems, *(run.system for run in self.runs)]))
         swept = [place.system for e in self.evaluations for place in e.places]
         self.colours = {name: number for number, name in enumerate(dict.fromkeys([*self.systems, *swept]))}
@@ -161,12 +162,18 @@ def _result_sections(
                 prefix=prefix,
             )
         )
+    named = zip(_prefixes("category", results.categories), results.categories.items(), strict=True)
+    for prefix, (test_set, group) in named:
+        title = _title("Emotion categories", test_set, results.categories)
+        ordered = results.ordered(group, baseline)
+        sections.append(category_section(ordered, title, resample=resample, colours=results.colours, prefix=prefix))
     sweeps = results.sweeps()
     for prefix, sweep in zip(file_names([f"sweep-{s.name}-{s.test_set}" for s in sweeps]), sweeps, strict=True):
         sections.append(sweep_section(sweep, colours=results.colours, prefix=prefix, resample=resample))
     for prefix, (test_set, group) in zip(_prefixes("speech", results.speech), results.speech.items(), strict=True):
         title = _title("Transcription and sentiment", test_set, results.speech)
-        sections.append(speech_section(results.ordered(group, baseline), title, resample=resample, prefix=prefix))
+        ordered = results.ordered(group, baseline)
+        sections.append(speech_section(ordered, title, resample=resample, colours=results.colours, prefix=prefix))
     return sections
 
 
@@ -221,6 +228,11 @@ def _summary(results: Results) -> str:
             best = max(means, key=lambda name: means[name])
             counted = f"{len(means)} systems" if len(means) > 1 else "One system"
             parts.append(f"{counted} on {test_set}: the highest mean CCC is {number_text(means[best], 3)}, of {best}.")
+    for test_set, systems in results.categories.items():
+        uars = {system.name: uar for system in systems if (uar := mean_uar(system)) is not None}
+        if uars:
+            best = max(uars, key=lambda name: uars[name])
+            parts.append(f"Categories on {test_set}: the highest UAR is {number_text(uars[best], 3)}, of {best}.")
     stages = [run.stage_name for run in results.runs]
     counts = [f"{stages.count(stage)} of {name}" for stage, name in _STAGES.items() if stage in stages]
     if counts:

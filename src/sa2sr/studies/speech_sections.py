@@ -1,11 +1,15 @@
 """What evaluations of pre-trained models say in a report: how well they transcribe and tell sentiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sa2sr.config import SENTIMENTS
 from sa2sr.metrics import Estimate, MetricName, bootstrap, edits
-from sa2sr.studies.document import Cell, Column, Section, Table
+from sa2sr.metrics import confusion as confusion_counts
+from sa2sr.studies.class_sections import CONFUSION_CAPTION
+from sa2sr.studies.document import Block, Cell, Column, Picture, Pictures, Section, Table
+from sa2sr.studies.plots import confusion
 from sa2sr.studies.records import Evaluation
 from sa2sr.studies.systems import RESAMPLES, Resample, System, drawn_groups, drawn_things
 
@@ -19,7 +23,12 @@ _COLUMNS = (
 
 
 def speech_section(
-    systems: Sequence[System], title: str, *, resample: Resample = "auto", prefix: str = "speech"
+    systems: Sequence[System],
+    title: str,
+    *,
+    resample: Resample = "auto",
+    colours: Mapping[str, int],
+    prefix: str = "speech",
 ) -> Section:
     """Evaluations of several pre-trained models on one set, a row each seed.
 
@@ -27,7 +36,8 @@ def speech_section(
         systems: their models
         title: of the section
         resample: what the bootstrap draws
-        prefix: of the name of the table
+        colours: of the systems
+        prefix: of the names of the table and the pictures
     """
     several = any(len(system.evaluations) > 1 for system in systems)
     rows: list[list[Cell]] = []
@@ -40,11 +50,28 @@ def speech_section(
     columns = [Column("system", "system"), Column("seed", "seed"), *_COLUMNS, Column("utterances", "utterances")]
     kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
     caption = (
-        "Characters and words wrong by those of the references; sentiment against the teacher's class, one against the "
+        "Characters and words wrong by those of the references; sentiment against its label, one class against the "
         f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(systems, resample)}."
     )
     table = Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
-    return Section(title, [table])
+    blocks: list[Block] = [table]
+    if pictures := _confusions(systems, colours, prefix):
+        of_first = " The first seed of each system." if several else ""
+        blocks.append(Pictures(pictures, f"{CONFUSION_CAPTION}{of_first}"))
+    return Section(title, blocks)
+
+
+def _confusions(systems: Sequence[System], colours: Mapping[str, int], prefix: str) -> list[Picture]:
+    """Of sentiments, for each system that tells them."""
+    pictures = []
+    for number, system in enumerate(systems, start=1):
+        first = system.evaluations[0]
+        if first.has_sentiments and first.probabilities is not None:
+            known = first.sentiments >= 0
+            counts = confusion_counts(first.probabilities[known].argmax(1), first.sentiments[known], len(SENTIMENTS))
+            name, series = f"{prefix}-confusion-{number}", colours.get(system.name, 0)
+            pictures.append(confusion(name, f"{system.name}: sentiment", SENTIMENTS, counts, series=series))
+    return pictures
 
 
 def speech_scores(evaluation: Evaluation, *, resample: Resample = "auto") -> dict[str, Estimate]:

@@ -90,6 +90,29 @@ class System:
         return np.stack([e.predictions[rows] for e, rows in zip(self.evaluations, self._rows, strict=True)])
 
     @property
+    def classes(self) -> Sequence[str]:
+        """K categories of emotion that every seed tells apart."""
+        return self.evaluations[0].classes
+
+    @cached_property
+    def category_numbers(self) -> NDArray[np.int64]:
+        """(N,) what the utterances are, -1 where it is unknown, or none of the classes."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return np.array([numbers.get(self.evaluations[0].categories[row] or "", -1) for row in self._rows[0]], np.int64)
+
+    @cached_property
+    def category_predictions(self) -> NDArray[np.int64]:
+        """(S, N) the most probable class in every seed; -1 where a seed does not know it."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        found = []
+        for each, rows in zip(self.evaluations, self._rows, strict=True):
+            own = np.array([numbers.get(name, -1) for name in each.classes], np.int64)
+            probabilities = each.category_probabilities
+            best = np.full(len(rows), -1) if probabilities is None else own[probabilities[rows].argmax(axis=1)]
+            found.append(best)
+        return np.stack(found)
+
+    @property
     def scale(self) -> Scale:
         """Of ratings and predictions."""
         return self.evaluations[0].scale
@@ -124,7 +147,7 @@ def concordances(system: System, *, resample: Resample = "auto") -> dict[str, Es
             rows = system.rated(index)
             speakers = drawn_groups(system, rows, resample)
             drawn = _drawn(system, index, rows, system.ratings[rows, index], speakers)
-            found[dimension] = estimate(float(np.mean(values)), _over_seeds(drawn, draw=0))
+            found[dimension] = estimate(float(np.mean(values)), over_seeds(drawn, draw=0))
     return found
 
 
@@ -143,7 +166,7 @@ def differences(system: System, reference: System, *, resample: Resample = "auto
         means, drawn = [], []
         for draw, (each, rows) in enumerate(((system, own), (reference, other))):
             means.append(np.mean([ccc(of_seed, truth) for of_seed in each.predictions[:, rows, index]]))
-            drawn.append(_over_seeds(_drawn(each, index, rows, truth, speakers), draw))
+            drawn.append(over_seeds(_drawn(each, index, rows, truth, speakers), draw))
         found[dimension] = difference(float(means[0] - means[1]), drawn[0] - drawn[1])
     return found
 
@@ -191,7 +214,7 @@ def _drawn(
     return np.stack([resampled(each, truth, speakers=speakers, resamples=RESAMPLES) for each in predictions])
 
 
-def _over_seeds(values: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
+def over_seeds(values: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
     """Means over seeds drawn with replacement, shape (R,), of values of shape (S, R); see the top of this module."""
     seeds, resamples = values.shape
     mean: NDArray[np.float64] = values.mean(axis=0)

@@ -3,11 +3,13 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from sa2sr.config import DIMENSIONS, to_yaml
+from sa2sr.studies.class_sections import CLASS_COLUMNS
 from sa2sr.studies.document import Block, Cell, Code, Column, Picture, Pictures, Section, Table, number_text, printable
 from sa2sr.studies.plots import Curve, curves
 from sa2sr.studies.records import TrainingRun, number
@@ -19,10 +21,14 @@ _SCORES = (
     Column("weighted_recall", "weighted recall", best="highest"),
     Column("unweighted_recall", "unweighted recall", best="highest"),
 )
-_RATING_SCORES = (
-    *(Column(f"{dimension}_ccc", f"{dimension}, CCC", best="highest") for dimension in DIMENSIONS),
-    Column("mean_ccc", "mean CCC", best="highest"),
-)
+_FINETUNED_SCORES = {  # by the task that a fine-tuning is for
+    "emotion": (
+        *(Column(f"{dimension}_ccc", f"{dimension}, CCC", best="highest") for dimension in DIMENSIONS),
+        Column("mean_ccc", "mean CCC", best="highest"),
+    ),
+    "category": CLASS_COLUMNS,
+    "sentiment": _SCORES[2:],
+}
 _COSTS = (
     Column("best_epoch", "best epoch", digits=1),
     Column("epochs", "epochs", digits=1),
@@ -31,9 +37,7 @@ _COSTS = (
     Column("times_real_time", "speed, x real time", digits=0),
 )
 _STAGES = {"pretraining": "pre-training", "finetuning": "fine-tuning"}
-_AXES = {"cer": "CER", "wer": "WER", "auc": "AUC", "mean_ccc": "mean CCC"} | {
-    f"{dimension}_ccc": f"{dimension}, CCC" for dimension in DIMENSIONS
-}
+_AXES = {column.key: column.title for column in (*_SCORES, *chain(*_FINETUNED_SCORES.values()))}
 
 
 def pretraining_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) -> Section:
@@ -52,16 +56,19 @@ def pretraining_section(runs: Sequence[TrainingRun], colours: Mapping[str, int])
 
 
 def finetuning_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) -> Section:
-    """Fine-tuning: concordance on the development set, costs, curves."""
+    """Fine-tuning: concordance and recalls on the development set, costs, curves."""
+    trained = {name for run in runs if run.stage for name, task in run.stage.objectives.active().items() if task.weight}
+    scores = [column for task, own in _FINETUNED_SCORES.items() if task in trained for column in own]
+    scores = scores or list(_FINETUNED_SCORES["emotion"])  # where no recipe can be read
     table = _table_of_runs(
         "finetuning",
         runs,
         Column("encoder", "encoder"),
         _encoder,
-        _RATING_SCORES,
+        scores,
         "Best epochs, on the development set, which chose them: so these numbers flatter.",
     )
-    return Section("Fine-tuning", [table, _curves(runs, "finetuning", [c.key for c in _RATING_SCORES], colours)])
+    return Section("Fine-tuning", [table, _curves(runs, "finetuning", [c.key for c in scores], colours)])
 
 
 def costs_section(runs: Sequence[TrainingRun]) -> Section:
@@ -89,14 +96,14 @@ def costs_section(runs: Sequence[TrainingRun]) -> Section:
             ]
         )
     caption = (
-        "Parameters of the encoder and of the emotion regressor; heads of the pre-training do not count. Systems that "
+        "Parameters of the encoder and of the heads for emotions; those of the pre-training do not count. Systems that "
         "share a pre-training each name its time. How many trainings ran beside each other is not known here."
     )
     return Section("Costs", [_without_empty_columns("costs", columns, rows, caption)])
 
 
 def parameters(model: Path) -> int | None:
-    """Weights of a model's encoder and emotion regressor, or of its encoder alone; none if it cannot be read.
+    """Weights of a model's encoder and heads for emotions, or of its encoder alone; none if it cannot be read.
 
     A linear regressor may have the model beside it that hears what it reads.
     """
@@ -105,7 +112,7 @@ def parameters(model: Path) -> int | None:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
-    counted = ("encoder.", "objectives.emotion.", "regression.")
+    counted = ("encoder.", "objectives.emotion.", "objectives.category.", "regression.")
     own = sum(int(math.prod(shape)) for name, shape in shapes.items() if name.startswith(counted))
     return own + (parameters(model / "encoder") or 0 if (model / "encoder").is_dir() else 0)
 

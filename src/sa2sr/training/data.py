@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from sa2sr.errors import CorpusError
 from sa2sr.network.objectives import OBJECTIVES
 from sa2sr.speech.batches import NO_AUGMENTATION, BatchPlan, FrameSource, Item, SpeechDataset, plain_batches
 from sa2sr.speech.store import build_store
-from sa2sr.speech.utterances import Utterance, UtteranceSet, read_utterances, usable
+from sa2sr.speech.utterances import Utterance, UtteranceSet, of_classes, read_utterances, usable
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
     Raises:
         CorpusError: if a set is missing, empty, or lacks the labels of an objective
     """
-    train_set = _read_set("train", stage.train, stage, frontend, stage.augmentation)
-    dev_set = _read_set("dev", stage.dev, stage, frontend, NO_AUGMENTATION)
+    named = stage.objectives.category.classes if stage.objectives.category else ()
+    train_set = _read_set("train", stage.train, stage, frontend, stage.augmentation, named)
+    classes = named or {u.category for u in train_set.utterances if u.category is not None}
+    dev_set = _read_set("dev", stage.dev, stage, frontend, NO_AUGMENTATION, classes)
     if train_set.scale and dev_set.scale and train_set.scale != dev_set.scale:
         raise CorpusError(
             f"the training ratings are on {train_set.scale}, those of the development set on {dev_set.scale}; "
@@ -62,13 +64,23 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
 
 
 def _read_set(
-    name: str, paths: Sequence[Path], stage: Stage, frontend: FrontEnd, augmentation: Augmentation
+    name: str,
+    paths: Sequence[Path],
+    stage: Stage,
+    frontend: FrontEnd,
+    augmentation: Augmentation,
+    classes: Collection[str],
 ) -> UtteranceSet:
-    """The usable utterances of the manifests; every task of the stage must find labels among them."""
+    """The usable utterances of the manifests; every task of the stage must find labels among them.
+
+    If the task is to tell emotions apart, labels of others than the ``classes`` are left out, where these are known.
+    """
     if not paths:
         raise CorpusError(f"no {name} manifest is given; use --{name} FILE, or the key {name} of the recipe's stage")
     tasks = {name: OBJECTIVES[name] for name, objective in stage.objectives.active().items() if objective.weight}
     where, utterances = ", ".join(map(str, paths)), _with_chosen_ratings(read_utterances(paths, stage.scale), stage)
+    if "category" in tasks and classes:
+        utterances = of_classes(utterances, classes)
     try:
         data = usable(
             utterances,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, probability_of
 from sa2sr.cuts import custom_fields
 from sa2sr.errors import UserError
 from sa2sr.files import atomic, write_json
@@ -72,6 +72,7 @@ def evaluate(
     """
     accelerator, calibration = make_accelerator("fp32"), None
     scale: Scale | None
+    categories: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
     if is_submission(model):
         source, name, scale = Path(model), Path(model).stem, SCALE
@@ -85,6 +86,7 @@ def evaluate(
     else:
         network, calibration = load_model(source, accelerator.device), read_calibration(source)
         name, scale, left_behind = network.settings.name, network.settings.scale, network.settings.drifted
+        categories = network.settings.categories
         _check_reading(name, network.settings.reads_texts, read)
         recognised = None if read is None else read == "recognised"
         heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
@@ -99,14 +101,14 @@ def evaluate(
         "failures": heard.failures,
         "resamples": resamples,
         "transcribes": "ctc" in heard.said and "ctc" not in left_behind,
-        **judge(heard.utterances, heard.said, resamples),
+        **judge(heard.utterances, heard.said, resamples, categories),
         "intervals": _judge_intervals(calibration, heard, scale),
         "environment": environment(),
     }
     folder = Path(out) if out is not None else _default_folder(source, name, manifests, read)
     result = Evaluation(folder, metrics)
     if accelerator.is_main_process:
-        _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said)
+        _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said, categories)
         write_json(result.folder / "metrics.json", metrics)
     return result
 
@@ -152,15 +154,15 @@ def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], rea
     return beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
 
 
-def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said) -> None:
+def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said, categories: Sequence[str]) -> None:
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = [_row(u, {name: each[i] for name, each in said.items()}) for i, u in enumerate(utterances)]
+        rows = [_row(u, {name: each[i] for name, each in said.items()}, categories) for i, u in enumerate(utterances)]
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _row(utterance: Utterance, said: dict[str, Any]) -> dict[str, Any]:
+def _row(utterance: Utterance, said: dict[str, Any], categories: Sequence[str]) -> dict[str, Any]:
     """An utterance in ``predictions.csv``; what is not known is empty."""
     sources = utterance.cut.recording.sources
     row: dict[str, Any] = {
@@ -180,4 +182,7 @@ def _row(utterance: Utterance, said: dict[str, Any]) -> dict[str, Any]:
     if "sentiment" in said:
         truth = SENTIMENTS[int(np.argmax(utterance.sentiment))] if utterance.sentiment is not None else None
         row |= {"sentiment_truth": truth, **dict(zip(SENTIMENTS, map(float, said["sentiment"]), strict=True))}
+    if "category" in said:
+        row |= {"emotion_truth": utterance.category, "emotion": categories[int(np.argmax(said["category"]))]}
+        row |= {probability_of(name): float(p) for name, p in zip(categories, said["category"], strict=True)}
     return row

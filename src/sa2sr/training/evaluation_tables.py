@@ -20,8 +20,16 @@ _NAMES = {
     "auc": "AUC",
     "weighted_recall": "weighted recall",
     "unweighted_recall": "unweighted recall",
+    "uar": "UAR",
+    "weighted_accuracy": "weighted accuracy",
+    "macro_f1": "macro F1",
 }
-_MAIN_METRIC = {**dict.fromkeys(DIMENSIONS, "ccc"), "ctc": "cer", "sentiment": "auc"}  # the one shown of each group
+_MAIN_METRIC = {
+    **dict.fromkeys(DIMENSIONS, "ccc"),
+    "ctc": "cer",
+    "sentiment": "auc",
+    "category": "uar",
+}  # the one shown of each group
 _MOST_SPEAKERS = 24  # that are listed; of more, the spread is
 
 
@@ -44,9 +52,11 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _table(f"Emotions, scale {escape(scale['name'])}: {scale['low']:g} to {scale['high']:g}", emotions)
     if metrics["intervals"]:
         yield _intervals(metrics["intervals"])
-    for name, title in (("ctc", "Transcripts"), ("sentiment", "Sentiment")):
+    for name, title in (("ctc", "Transcripts"), ("sentiment", "Sentiment"), ("category", "Emotion categories")):
         if name in overall:
             yield _table(title, {name: overall[name]})
+        if found := metrics["confusion"].get(name):
+            yield from _confusion(found)
     drawn = {each["interval_over"] for each in overall.values()} - {None}
     if drawn:
         yield f"In brackets: 95 % bootstrap intervals over {' and '.join(sorted(drawn))}."
@@ -71,6 +81,19 @@ def _table(title: str, outputs: Mapping[str, Mapping[str, Any]]) -> Table:
     for output, found in outputs.items():
         table.add_row(output, f"{found['utterances']:,}", *(_shown(found[metric]) for metric in metrics))
     return table
+
+
+def _confusion(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A row a true class, a column a predicted one: the share of the row, and the count."""
+    table = Table("is", title="Confusion: what is taken for what", title_justify="left")
+    for name in found["classes"]:
+        table.add_column(escape(name), justify="right")
+    for name, row in zip(found["classes"], found["counts"], strict=True):
+        table.add_row(escape(name), *(f"{100 * count / max(1, sum(row)):.0f} % ({count:,})" for count in row))
+    yield table
+    if others := found["others"]:
+        named = ", ".join(f"{count:,} {escape(name)}" for name, count in others.items())
+        yield f"Left out of it, since the model knows no such class: {named}."
 
 
 def _intervals(intervals: Mapping[str, Any]) -> Table:

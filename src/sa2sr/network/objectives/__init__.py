@@ -2,6 +2,7 @@
 
 from sa2sr.network.objectives.apc import Apc
 from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.category import Category
 from sa2sr.network.objectives.cpc import Cpc
 from sa2sr.network.objectives.ctc import Ctc
 from sa2sr.network.objectives.emotion import Emotion
@@ -15,6 +16,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cpc": Cpc,
     "speaker": Speaker,
     "emotion": Emotion,
+    "category": Category,
 }
 
-__all__ = ["OBJECTIVES", "Apc", "Cpc", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment", "Speaker"]
+__all__ = ["OBJECTIVES", "Apc", "Category", "Cpc", "Criterion", "Ctc", "Emotion", "Objective", "Sentiment", "Speaker"]

@@ -1,10 +1,11 @@
 """What a training task on encoder states has to offer. A new task is one file beside this one."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -75,3 +76,9 @@ class Objective(nn.Module):
     @abstractmethod
     def score(self, predictions: Sequence[Any], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """Metrics over a set, from what :meth:`evaluate` gave; empty where no utterance has the needed label."""
+
+
+def class_numbers(labels: Sequence[str | None] | None, numbers: Mapping[str, int], lengths: Tensor) -> Tensor:
+    """The classes of a batch, (B,) as its ``lengths``; -1 where a label is not known, or is of no class."""
+    found = [-1 if label is None else numbers.get(label, -1) for label in labels or [None] * len(lengths)]
+    return torch.tensor(found, device=lengths.device)

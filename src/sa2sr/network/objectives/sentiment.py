@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Sentiment(Objective):
-    """(B, T', H) -> (B, 3) logits, trained on the proxy labels that a text model gives the transcripts."""
+    """(B, T', H) -> (B, 3) logits, trained on the proxy labels of a text model, or on those of people."""
 
     criterion = Criterion("auc", -1)
-    remedy = "run 'sa2sr label' on it first"
+    remedy = "run 'sa2sr label' on it first, or name the column of labels with --sentiment of 'sa2sr prepare table'"
 
     def __init__(self, dimension: int, settings: SentimentSettings) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Sentiment(Objective):
 
     @staticmethod
     def has_label(utterance: "Utterance") -> bool:
-        """The teacher's probabilities."""
+        """The probabilities that a text model gave, or 1 for what people say."""
         return utterance.sentiment is not None
 
     @staticmethod
@@ -50,7 +50,7 @@ class Sentiment(Objective):
         return self.output(self.dropout(self.summariser(states, lengths)))  # type: ignore[no-any-return]
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
-        """Cross entropy with the teacher's most probable class, mean over the batch."""
+        """Cross entropy with the most probable class of the label, mean over the batch."""
         known = batch.sentiment.isfinite().all(1)
         targets = torch.where(known[:, None], batch.sentiment, 1.0).argmax(1)
         losses = functional.cross_entropy(self.logits(states, lengths).float(), targets, reduction="none")

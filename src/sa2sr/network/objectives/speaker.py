@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sa2sr.config import SpeakerSettings
-from sa2sr.network.objectives.base import Criterion, Objective
+from sa2sr.network.objectives.base import Criterion, Objective, class_numbers
 from sa2sr.network.parallel import mean_where
 from sa2sr.network.summariser import SUMMARISERS
 
@@ -75,9 +75,7 @@ class Speaker(Objective):
 
         In evaluation it is NaN where there is none: a development set of other speakers has no such loss.
         """
-        names = batch.speakers or [None] * len(lengths)
-        numbers = [-1 if name is None else self.numbers.get(name, -1) for name in names]
-        targets = torch.tensor(numbers, device=states.device)
+        targets = class_numbers(batch.speakers, self.numbers, lengths)
         logits = self.output(self.dropout(self.embeddings(states, lengths)))
         losses = functional.cross_entropy(logits.float(), targets.clamp(min=0), reduction="none")
         known = targets >= 0
