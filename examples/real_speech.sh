@@ -1,24 +1,10 @@
 #!/bin/sh
-# Real speech, end to end: prepare and label LibriSpeech (train-clean-100, dev-clean) and speechocean762, pre-train ASR
-# and SA2SR on them, fine-tune on RAVDESS, test on speakers that no training heard, and write runs/real-speech/report.
+# Real speech, end to end: pre-train ASR and SA2SR on LibriSpeech (train-clean-100, dev-clean) and speechocean762,
+# fine-tune on RAVDESS, test on speakers that no training heard, and write runs/real-speech/report.
 #
 #     sh examples/real_speech.sh CORPORA        CORPORA holds the folders LibriSpeech, speechocean762 and RAVDESS
 #
 # About ten hours of speech: two hours on two cores. Interrupted, the same command goes on where it was.
 set -eu
-corpora=$1
-cuts=cuts/real
-
-if [ ! -e $cuts/prepared ]; then
-    sa2sr prepare librispeech "$corpora/LibriSpeech" $cuts/whole/librispeech
-    sa2sr prepare kaldi "$corpora/speechocean762" $cuts/whole/speechocean762
-    sa2sr prepare ravdess "$corpora/RAVDESS" $cuts/ravdess    # actors 1-16, 17-20, 21-24
-    # Parts that share no speaker; the corpora's own divisions leave too few voices for training.
-    sa2sr split $cuts/whole/librispeech/*.jsonl.gz --parts train=.85,dev=.075,test=.075 --out $cuts/librispeech
-    sa2sr split $cuts/whole/speechocean762/*.jsonl.gz --parts train=.88,dev=.06,test=.06 --out $cuts/speechocean762
-    for corpus in librispeech speechocean762; do
-        sa2sr label $cuts/$corpus/*.jsonl.gz --in-place
-    done
-    touch $cuts/prepared
-fi
+sh "$(dirname "$0")/real_cuts.sh" "$1"
 sa2sr study real-speech --jobs 2 --out runs/real-speech

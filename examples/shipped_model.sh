@@ -7,21 +7,9 @@
 #
 # Run examples/spoken_emobank.sh before it. Interrupted, the same command goes on where it was.
 set -eu
-corpora=$1
 text=cuts/spoken-emobank
 real=cuts/real
-
-if [ ! -e $real/prepared ]; then
-    sa2sr prepare librispeech "$corpora/LibriSpeech" $real/whole/librispeech
-    sa2sr prepare kaldi "$corpora/speechocean762" $real/whole/speechocean762
-    sa2sr prepare ravdess "$corpora/RAVDESS" $real/ravdess    # actors 1-16, 17-20, 21-24
-    sa2sr split $real/whole/librispeech/*.jsonl.gz --parts train=.85,dev=.075,test=.075 --out $real/librispeech
-    sa2sr split $real/whole/speechocean762/*.jsonl.gz --parts train=.88,dev=.06,test=.06 --out $real/speechocean762
-    for corpus in librispeech speechocean762; do
-        sa2sr label $real/$corpus/*.jsonl.gz --in-place
-    done
-    touch $real/prepared
-fi
+sh "$(dirname "$0")/real_cuts.sh" "$1"
 
 sets() {  # --train and --dev of the folders that follow
     for folder in "$@"; do
