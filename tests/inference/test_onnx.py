@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -144,8 +144,17 @@ def test_any_network_on_any_batch(
     utterances = [random.standard_normal((each, chosen.frontend.filters), dtype=np.float32) for each in lengths]
     graph = build_graph(chosen, weights_of(network))
     onnx.checker.check_model(graph, full_check=True)
-    outputs = by_onnx(session_of(graph), utterances, padding, fill)
-    assert_same(outputs, [by_torch(network, each) for each in utterances])
+    expected = [by_torch(network, each) for each in utterances]
+    assume(all(is_well_conditioned(network, each, alone) for each, alone in zip(utterances, expected, strict=True)))
+    assert_same(by_onnx(session_of(graph), utterances, padding, fill), expected)
+
+
+def is_well_conditioned(network: SpeechModel, frames: NDArray[np.float32], expected: Outputs) -> bool:
+    """Whether rounding leaves the outputs where they are: a norm over a few nearly equal numbers blows it up."""
+    noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, frames.shape).astype(np.float32)
+    nearby = by_torch(network, frames * (1 + noise))
+    names = expected.keys() - {"steps", "logits"}
+    return all(np.allclose(nearby[name], expected[name], rtol=0, atol=CLOSE / 10) for name in names)
 
 
 @pytest.mark.parametrize(

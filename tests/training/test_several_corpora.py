@@ -148,7 +148,11 @@ def test_evaluations_name_corpora_and_map_scales_when_asked(
     for name, path in (("acted", paths[0]), ("words", paths[1])):
         alone = evaluate(model, [path], tmp_path / name, resamples=1, map_scale=True).metrics
         assert alone["by_corpus"] == alone["intervals"]["by_corpus"] == {}
-        assert both["intervals"]["by_corpus"][name] == alone["intervals"]["levels"]
+        assert both["intervals"]["by_corpus"][name].keys() == alone["intervals"]["levels"].keys()
+        for level, dimensions in alone["intervals"]["levels"].items():
+            assert both["intervals"]["by_corpus"][name][level].keys() == dimensions.keys()
+            for dimension, found_alone in dimensions.items():
+                assert both["intervals"]["by_corpus"][name][level][dimension] == pytest.approx(found_alone, rel=1e-5)
         for dimension, measures in alone["overall"].items():
             for metric in ("ccc", "rmse"):
                 value = both["by_corpus"][name][dimension][metric]["value"]
