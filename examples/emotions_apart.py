@@ -2,9 +2,9 @@
 
     python examples/emotions_apart.py CUTS [MODEL] > emotions-apart.md
 
-CUTS is a manifest with emotions, such as `sa2sr prepare ravdess` or `crema-d` writes: 0.5 is chance, 1 tells all pairs of
-utterances apart, and below 0.5 the first emotion is the lower one. No rating is needed. MODEL is the package's by
-default.
+CUTS is a manifest with emotions, such as `sa2sr prepare ravdess` or `crema-d` writes; no rating is needed. An AUC of
+0.5 is chance, 1 tells all pairs of utterances apart, and below 0.5 the first emotion is the lower one. MODEL is the
+package's by default.
 """
 
 import sys
