@@ -128,6 +128,12 @@ def test_regressions_share_pretrainings_and_changes_reach_the_stages_that_are_th
     assert [a.digest == b.digest for a, b in zip(planned, other, strict=True)] == [True, True, False, False]
 
 
+def test_regressions_on_other_features_are_other_cells(study_file: StudyFile, tmp_path: Path) -> None:
+    names = ["text-sentiment", "text-tfidf", "text", "functionals"]
+    found = cells(study_file(systems={name: name for name in names}), tmp_path)
+    assert [cell.recipe.name for cell in found] == names
+
+
 def regressions(folder: Path) -> dict[str, str]:
     """Systems that read: references, and what the pre-trained model hears; beside one that does not."""
     (folder / "words.yaml").write_text("name: words\nregression: {features: {tfidf: {fewest: 1}, functionals: {}}}\n")

@@ -23,7 +23,13 @@ LABELS = "labels"  # the key of a sweep over shares of the fine-tuning set
 
 AnyStage = TypeVar("AnyStage", bound=Stage | Regression)
 
-_WITHOUT_EFFECT = ("features", "checkpoint_seconds", "tensorboard")  # keys of a stage that change no result
+# Keys of a stage that change no result. A regression's features are what it reads, a network's where frames are kept.
+_OF_NO_EFFECT = ("features", "checkpoint_seconds", "tensorboard")
+_WITHOUT_EFFECT: dict[StageName, tuple[str, ...]] = {
+    "pretraining": _OF_NO_EFFECT,
+    "finetuning": _OF_NO_EFFECT,
+    "regression": (),
+}
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ class _Planner:
         values = recipe.model_dump(mode="json", exclude_defaults=True)
         values = {key: values.get(key) for key in ("seed", "frontend", "encoder", stage)}
         values[stage] = {
-            key: value for key, value in values[stage].items() if key not in (*_WITHOUT_EFFECT, "train", "dev")
+            key: value for key, value in values[stage].items() if key not in (*_WITHOUT_EFFECT[stage], "train", "dev")
         }
         depends = {f"recipe.{key}": _digest(value) for key, value in values.items()}
         for name in ("train", "dev"):
