@@ -20,5 +20,7 @@ heard="$text/heard/emobank $text/heard/meld $text/heard/sst $text/heard/snippets
 sa2sr pretrain sa2sr-english $(sets $heard $real/librispeech $real/speechocean762) \
     --encoder runs/emobank/pretrained/sa2sr-seed0 --out runs/shipped/pretrained
 sa2sr finetune sa2sr-english $(sets $text/emobank $real/ravdess) --encoder runs/shipped/pretrained --out runs/shipped/finetuned
-sa2sr evaluate runs/shipped/finetuned $text/emobank/test.jsonl.gz --map-scale --out runs/shipped/emobank
-sa2sr evaluate runs/shipped/finetuned $real/ravdess/test.jsonl.gz --out runs/shipped/ravdess
+sa2sr evaluate runs/shipped/finetuned $text/emobank/test.jsonl.gz --map-scale
+sa2sr evaluate runs/shipped/finetuned $real/ravdess/test.jsonl.gz
+cp "$(dirname "$0")/shipped_model.card.yaml" runs/shipped/finetuned/card.yaml
+sa2sr pack runs/shipped/finetuned src/sa2sr/models/default --half --lean --name sa2sr-english
