@@ -89,7 +89,10 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
     if objectives.ctc:
         logits = _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
         if objectives.emotion and "posteriors" in objectives.emotion.inputs:
-            parts["posteriors"] = graph("Softmax", logits, axis=-1), _CHARACTERS
+            # Past the end the readout's convolutions must meet zeros, as in the states.
+            valid = graph("Unsqueeze", _valid(graph, states, steps), axes(2))
+            posteriors = graph("Where", valid, graph("Softmax", logits, axis=-1), np.float32(0))
+            parts["posteriors"] = posteriors, _CHARACTERS
     if objectives.sentiment:
         summarise = {"lstm": _last_state, "attention": _attention_pooling}[objectives.sentiment.summariser]
         summary = summarise(graph, states, short_steps, size, objectives.sentiment)
