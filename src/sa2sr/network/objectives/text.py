@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sa2sr.config import ALPHABET, TextSettings
-from sa2sr.network.encoder import valid_steps
+from sa2sr.config import ALPHABET, EncoderSettings, TextSettings
+from sa2sr.network.encoder import LstmEncoder, valid_steps
 
 _CHARACTERS = {character: number for number, character in enumerate(ALPHABET, start=1)}
 _MOST_TOKENS = 2_000  # of a text that are read
@@ -26,8 +26,8 @@ class TextBranch(nn.Module):
         tokens = len(ALPHABET) if settings.unit == "character" else settings.buckets
         self.embedding = nn.Embedding(1 + tokens, settings.size)
         self.dropout = nn.Dropout(settings.dropout)
-        self.lstm = nn.LSTM(settings.size, settings.units, batch_first=True, bidirectional=True)
-        self.fusion = FUSIONS[settings.fusion](channels, 2 * settings.units, heads)
+        self.encoder = LstmEncoder(settings.size, EncoderSettings(layers=1, units=settings.units))
+        self.fusion = FUSIONS[settings.fusion](channels, self.encoder.dimension, heads)
         self.dimension = self.fusion.dimension
 
     def forward(self, states: Tensor, valid: Tensor, voice: Tensor, texts: Sequence[str | None]) -> Tensor:
@@ -40,12 +40,11 @@ class TextBranch(nn.Module):
             texts: B of them, in the alphabet of the recogniser; None where unknown
         """
         numbers = [self._numbers(text or "") for text in texts]
-        lengths = torch.tensor([len(each) for each in numbers])
+        lengths = torch.tensor([len(each) for each in numbers], device=states.device)
         tokens = nn.utils.rnn.pad_sequence([torch.tensor(each) for each in numbers], batch_first=True)
         embedded = self.dropout(self.embedding(tokens.to(states.device)))
-        packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        words = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0].float()  # (B, L, 2 U)
-        said = valid_steps(lengths.to(states.device), words.shape[1]).unsqueeze(-1)
+        words = self.encoder(embedded, lengths).float()  # (B, L, 2 U)
+        said = valid_steps(lengths, words.shape[1]).unsqueeze(-1)
         fused: Tensor = self.fusion(states, valid, voice, self.dropout(words), said)
         return fused
 
