@@ -21,6 +21,21 @@ MetricName = Literal[
 _CELLS = 4_000_000  # weights held in memory at once
 _ROUNDING = 1e-13  # a variance below this part of the squared range is rounding
 
+# As people write them, in the order in which they are shown.
+METRIC_LABELS = {
+    "ccc": "CCC",
+    "pearson": "Pearson",
+    "rmse": "RMSE",
+    "cer": "CER",
+    "wer": "WER",
+    "auc": "AUC",
+    "weighted_recall": "weighted recall",
+    "unweighted_recall": "unweighted recall",
+    "uar": "UAR",
+    "weighted_accuracy": "weighted accuracy",
+    "macro_f1": "macro F1",
+}
+
 
 # --- Ratings ----------------------------------------------------------------------------------------------------------
 

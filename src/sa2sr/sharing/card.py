@@ -12,24 +12,12 @@ import yaml
 
 from sa2sr.config import DIMENSIONS, ModelSettings
 from sa2sr.intervals import Calibration
+from sa2sr.metrics import METRIC_LABELS
 from sa2sr.network.folder import SHIPPED
 from sa2sr.sharing.facts import CardFacts, Source
 from sa2sr.sharing.measured import Estimate, Measured
 
 LIBRARY = "sa2sr"
-_METRICS = {
-    "ccc": "CCC",
-    "pearson": "Pearson",
-    "rmse": "RMSE",
-    "cer": "CER",
-    "wer": "WER",
-    "auc": "AUC",
-    "uar": "UAR",
-    "weighted_accuracy": "weighted accuracy",
-    "macro_f1": "macro F1",
-    "weighted_recall": "weighted recall",
-    "unweighted_recall": "unweighted recall",
-}
 _OUTPUTS = {"ctc": "transcripts", "category": "categories"}  # those that are not called what they are
 
 
@@ -81,7 +69,7 @@ def _result(measured: Measured) -> dict[str, Any]:
         "metrics": [
             {
                 "type": each.metric,
-                "name": f"{_METRICS.get(each.metric, each.metric)}, {_OUTPUTS.get(output, output)}",
+                "name": f"{METRIC_LABELS.get(each.metric, each.metric)}, {_OUTPUTS.get(output, output)}",
                 "value": round(each.value, 4),
             }
             for output in measured.overall
@@ -166,7 +154,7 @@ def _table(measured: Sequence[Measured]) -> str:
 
 
 def _shown(estimate: Estimate) -> str:
-    name, low, high = _METRICS.get(estimate.metric, estimate.metric), estimate.low, estimate.high
+    name, low, high = METRIC_LABELS.get(estimate.metric, estimate.metric), estimate.low, estimate.high
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{name} {estimate.value:.3f}{interval}"
 

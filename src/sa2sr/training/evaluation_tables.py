@@ -9,21 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from sa2sr.config import DIMENSIONS
+from sa2sr.metrics import METRIC_LABELS
 from sa2sr.training.evaluate import Evaluation
 
-_NAMES = {
-    "ccc": "CCC",
-    "pearson": "Pearson",
-    "rmse": "RMSE",
-    "cer": "CER",
-    "wer": "WER",
-    "auc": "AUC",
-    "weighted_recall": "weighted recall",
-    "unweighted_recall": "unweighted recall",
-    "uar": "UAR",
-    "weighted_accuracy": "weighted accuracy",
-    "macro_f1": "macro F1",
-}
 _MAIN_METRIC = {
     **dict.fromkeys(DIMENSIONS, "ccc"),
     "ctc": "cer",
@@ -75,8 +63,8 @@ def _missing(metrics: Mapping[str, Any]) -> str:
 def _table(title: str, outputs: Mapping[str, Mapping[str, Any]]) -> Table:
     """A row an output, a column a metric."""
     table = Table("", title=title, title_justify="left")
-    metrics = [name for name in _NAMES if name in next(iter(outputs.values()))]
-    for name in ("utterances", *(_NAMES[metric] for metric in metrics)):
+    metrics = [name for name in METRIC_LABELS if name in next(iter(outputs.values()))]
+    for name in ("utterances", *(METRIC_LABELS[metric] for metric in metrics)):
         table.add_column(name, justify="right")
     for output, found in outputs.items():
         table.add_row(output, f"{found['utterances']:,}", *(_shown(found[metric]) for metric in metrics))
@@ -116,7 +104,7 @@ def _groups(kind: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterator[Rend
     columns = [output for output in _MAIN_METRIC if any(output in outputs for outputs in groups.values())]
     if len(groups) < 2 or not columns:
         return
-    headings = [f"{output} {_NAMES[_MAIN_METRIC[output]]}" for output in columns]
+    headings = [f"{output} {METRIC_LABELS[_MAIN_METRIC[output]]}" for output in columns]
     if len(groups) > _MOST_SPEAKERS:
         yield f"{len(groups):,} {kind}s, median (and quartiles): " + "; ".join(
             f"{heading} {_spread(groups, output)}" for heading, output in zip(headings, columns, strict=True)
