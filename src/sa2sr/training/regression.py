@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, FrontEnd, Recipe, Regression, RegressionModel
 from sa2sr.errors import CorpusError, UserError
-from sa2sr.metrics import ccc, error_rate
+from sa2sr.metrics import ccc
 from sa2sr.network.folder import write_calibration
 from sa2sr.network.model import load_model
-from sa2sr.network.objectives import Emotion
+from sa2sr.network.objectives import Ctc, Emotion
 from sa2sr.speech.utterances import Utterance, UtteranceSet, read_utterances, usable
 from sa2sr.training.calibration import measured
 from sa2sr.training.hearing import LONGEST
@@ -213,18 +213,8 @@ def _mean_ccc(said: NDArray[np.float64], ratings: NDArray[np.float64], corpora: 
 
 
 def _scores(emotions: NDArray[np.float64], material: Material) -> dict[str, float]:
-    """CCC of each rated dimension and their mean, and the errors of what was recognised."""
-    ratings = np.array([u.ratings for u in material.utterances])
-    corpora = np.array([u.corpus.number for u in material.utterances])
-    scores = {}
-    for dimension, said, rated in zip(DIMENSIONS, emotions.T, ratings.T, strict=True):
-        known = np.isfinite(rated)
-        if known.sum() > 1:
-            scores[f"{dimension}_ccc"] = _mean_ccc(said[known], rated[known], corpora[known])
-    scores["mean_ccc"] = float(np.mean(list(scores.values())))
+    """What the objectives of networks say of the same: CCC, and the errors of what was recognised."""
+    scores = Emotion.score(list(emotions), material.utterances)
     if material.hypotheses is not None:
-        pairs = [(h, u.text) for h, u in zip(material.hypotheses, material.utterances, strict=True) if u.text]
-        if pairs:
-            said_, true = zip(*pairs, strict=True)
-            scores["cer"], scores["wer"] = (error_rate(said_, true, unit=unit) for unit in ("character", "word"))
+        scores |= Ctc.score(material.hypotheses, material.utterances)
     return scores

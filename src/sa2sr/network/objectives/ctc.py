@@ -67,7 +67,8 @@ class Ctc(Objective):
         """Greedy transcripts."""
         return greedy_decode(self.logits(states), lengths)
 
-    def score(self, predictions: Sequence[str], utterances: Sequence["Utterance"]) -> dict[str, float]:
+    @staticmethod
+    def score(predictions: Sequence[str], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CER and WER over the set: edits divided by reference length."""
         pairs = [(p, u.text) for p, u in zip(predictions, utterances, strict=True) if u.text]
         if not pairs:

@@ -94,13 +94,14 @@ class Emotion(Readout):
         """As :meth:`predict`; the texts of the batch are what is said."""
         return list(self(states, lengths, batch.texts).float().cpu().numpy())
 
-    def score(self, predictions: Sequence[NDArray[np.float32]], utterances: Sequence["Utterance"]) -> dict[str, float]:
+    @staticmethod
+    def score(predictions: Sequence[NDArray[np.floating]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """CCC of each dimension (1/N statistics) and their mean, ``mean_ccc``.
 
         Of several corpora each has its own, such as ``emobank_valence_ccc`` and ``emobank_mean_ccc``; without a
         corpus's name stands the mean over the corpora, so that a large one does not decide alone.
         """
-        parts: dict[Corpus, list[tuple[NDArray[np.float32], tuple[float, ...]]]] = {}
+        parts: dict[Corpus, list[tuple[NDArray[np.floating], tuple[float, ...]]]] = {}
         for prediction, utterance in zip(predictions, utterances, strict=True):
             parts.setdefault(utterance.corpus, []).append((prediction, utterance.ratings))
         found = {
