@@ -286,7 +286,7 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(whole: Any) -> None:
 
 def test_a_share_of_the_labels(whole: Any, tones: dict[str, Path]) -> None:
     _, out, _ = whole
-    (drawn,) = (out / "labels").iterdir()
+    (drawn,) = (out / "labels").glob("*.jsonl.gz")
     everything = [cut.id for cut in read_cuts(tones["train"])]
     chosen = [cut.id for cut in read_cuts(drawn)]
     assert len(chosen) == len({*chosen}) == len(everything) // 2
@@ -309,6 +309,11 @@ def test_killed_twice_a_study_comes_to_the_same_results(whole: Any, tmp_path: Pa
         process.send_signal(number_signal)
         process.wait(60)
         assert process.returncode in (-signal.SIGKILL, 130)
+    (begun,) = (out / "finetuned" / "tones").glob("sa2sr*")
+    for name in ("done.json", "evaluation/unseen/predictions.csv"):  # as if killed while it wrote these too
+        path = begun / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / f".{path.name}.half{path.suffix}").write_text("half of it")
     answer = run(study, out, "--jobs", "2")
     assert answer.returncode == 1, answer.stderr
     ours, theirs = results(out), results(reference)

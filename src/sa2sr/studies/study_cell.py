@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from sa2sr.cuts import read_cuts, write_cuts
 from sa2sr.errors import UserError
-from sa2sr.files import write_json, write_text
+from sa2sr.files import remove_remainders, write_json, write_text
 from sa2sr.studies.records import CELL_FILE, Place
 from sa2sr.studies.study_plan import Cell, digest_of_tests
 
@@ -96,6 +96,7 @@ def run_cell(cell: Cell) -> str | None:
     """
     try:
         with _claimed(cell.folder), _logged(cell.folder / LOG_FILE):
+            remove_remainders(*_written_by(cell))
             _train(cell)
             _evaluate(cell)
     except Timeout:
@@ -105,6 +106,15 @@ def run_cell(cell: Cell) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {error} (see {cell.folder / LOG_FILE})"
     return None
+
+
+def _written_by(cell: Cell) -> list[Path]:
+    """The files that a study writes in the folder of a cell, beside those of the training itself."""
+    notes = [cell.folder / name for name in (CELL_FILE, _DONE_FILE, FAILURE_FILE)]
+    return [
+        *notes,
+        *(cell.test_folder(test) / name for test in cell.tests for name in ("predictions.csv", "metrics.json")),
+    ]
 
 
 def _train(cell: Cell) -> None:
@@ -147,7 +157,10 @@ def draw_share(cell: Cell) -> None:
     wanted = max(1, round(cell.share * len(cuts)))
     order = sorted(range(len(cuts)), key=lambda row: _lot(cell.recipe.seed, cuts[row].id, row))
     if cell.drawn is not None:
-        write_cuts(cell.drawn, (cuts[row] for row in sorted(order[:wanted])))
+        cell.drawn.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(cell.drawn.parent / ".lock"):  # several systems draw the same
+            remove_remainders(cell.drawn)
+            write_cuts(cell.drawn, (cuts[row] for row in sorted(order[:wanted])))
 
 
 def _lot(seed: int, name: str, row: int) -> tuple[bytes, int]:
