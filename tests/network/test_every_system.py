@@ -39,7 +39,14 @@ def make_settings(encoder: str, tasks: dict[str, Any]) -> ModelSettings:
     return ModelSettings.model_validate(values | {"scale": {}})
 
 
-def make_model(encoder: str, summariser: str) -> SpeechModel:
+READS: dict[str, dict[str, Any]] = {  # what emotions are told from
+    "states": {"inputs": ["states"]},
+    "everything": {"inputs": ["frames", "states", "posteriors"]},
+    "text": {"inputs": [], "text": {"unit": "character", "size": 6, "units": 5}},
+}
+
+
+def make_model(encoder: str, summariser: str, reads: str) -> SpeechModel:
     torch.manual_seed(0)
     chosen = {"summariser": summariser, "units": 5}
     tasks = {
@@ -48,11 +55,7 @@ def make_model(encoder: str, summariser: str) -> SpeechModel:
         "apc": {},
         "cpc": {"units": 4},
         "speaker": {**chosen, "speakers": NAMES},
-        "emotion": {
-            "channels": 8,
-            "heads": 2,
-            "inputs": ["frames", "states", "posteriors"] if summariser == "attention" else ["states"],
-        },
+        "emotion": {"channels": 8, "heads": 2, **READS[reads]},
         "category": {"channels": 8, "heads": 2, "classes": CLASSES, "counts": [5, 1, 2]},
     }
     assert tasks.keys() == OBJECTIVES.keys()
@@ -88,10 +91,12 @@ def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.mark.parametrize("summariser", ["lstm", "attention"])
+@pytest.mark.parametrize(
+    ("summariser", "reads"), [("lstm", "states"), ("attention", "everything"), ("attention", "text")]
+)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> None:
-    model = make_model(encoder, summariser)
+def test_neither_padding_nor_company_matters(encoder: str, summariser: str, reads: str) -> None:
+    model = make_model(encoder, summariser, reads)
     together = said(model, make_batch(encoder, [0, 1, 2], padding=6, fill=50.0))
     for row in range(len(LENGTHS)):
         for name, (alone,) in said(model, make_batch(encoder, [row], padding=0, fill=0.0)).items():
@@ -99,18 +104,15 @@ def test_neither_padding_nor_company_matters(encoder: str, summariser: str) -> N
                 assert alone == together[name][row]
             else:
                 np.testing.assert_allclose(alone, together[name][row], rtol=1e-4, atol=1e-4, err_msg=name)
-    for name in (
-        "emotion",
-        "category",
-        "sentiment",
-        "speaker",
-    ):  # if utterances were all the same, the equality would mean nothing
-        assert np.ptp(together[name], axis=0).max() > 0.01, name
+    # If utterances were all the same, the equality would mean nothing.
+    for name in ("emotion", "category", "sentiment", "speaker"):
+        assert np.ptp(together[f"{name} evaluated"], axis=0).max() > 0.01, name
 
 
+@pytest.mark.parametrize("reads", ["everything", "text"])
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_what_is_loaded_says_and_learns_the_same(encoder: str, tmp_path: Path) -> None:
-    model, batch = make_model(encoder, "attention"), make_batch(encoder, [0, 1, 2], padding=2, fill=0.0)
+def test_what_is_loaded_says_and_learns_the_same(encoder: str, reads: str, tmp_path: Path) -> None:
+    model, batch = make_model(encoder, "attention", reads), make_batch(encoder, [0, 1, 2], padding=2, fill=0.0)
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
     assert loaded.settings == model.settings

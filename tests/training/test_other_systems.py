@@ -1,5 +1,6 @@
 """Speaker identification and the conformer, from pre-training to a table of emotions."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,36 @@ def test_a_transcript_beside_the_voice(
     (again,) = sa2sr.load(run.path, engine="torch").predict(voice(0.5), 16_000).rows
     assert row.valence == again.valence
     assert network.settings.reads_texts
+    with pytest.raises(ModelError, match="it reads what it recognises"):
+        export(run.path, tmp_path / "exported")
+
+
+def test_what_is_recognised_in_place_of_states(
+    make_recipe: Callable[..., Recipe], manifests: tuple[Path, Path], voice: Any, tmp_path: Path
+) -> None:
+    text = {"unit": "character", "read": "recognised", "size": 8, "units": 8, "dropout": 0.0}
+    recipe = make_recipe(
+        {
+            "pretraining.objectives": {"ctc": 1},
+            "pretraining.max_epochs": 30,
+            "pretraining.optimiser.rate": 0.03,
+            "finetuning.objectives": {"ctc": 0.02, "emotion": {"inputs": [], "text": text}},
+            "finetuning.max_epochs": 8,
+        }
+    )
+    pretrained = train(recipe, "pretraining", tmp_path / "pretrained")
+    run = train(recipe, "finetuning", tmp_path / "run", start_from=pretrained.path)
+    history = run.history()
+    assert history[-1]["train"]["emotion_loss"] < 0.6 * history[0]["train"]["emotion_loss"]
+    found = evaluate(run.path, [manifests[1]], resamples=2)
+    with (found.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    told = {row["text"]: row["valence"] for row in rows}
+    assert len(told) > 1  # it hears different words,
+    assert all(float(row["valence"]) == pytest.approx(float(told[row["text"]]), abs=1e-4) for row in rows)
+    assert found.metrics["overall"]["valence"]["ccc"]["value"] > 0.4  # and they tell what is felt
+    (row,) = sa2sr.load(run.path).predict(voice(0.5), 16_000).rows
+    assert 1 <= row.valence <= 7
     with pytest.raises(ModelError, match="it reads what it recognises"):
         export(run.path, tmp_path / "exported")
 

@@ -1,7 +1,7 @@
 """The tasks that an encoder is trained on, each with its weight in the loss and the settings of its head."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -112,13 +112,15 @@ class EmotionSettings(ReadoutSettings):
     """Predict activation, valence and dominance."""
 
     # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
-    inputs: Annotated[tuple[Literal["states", "frames", "posteriors"], ...], Field(min_length=1)] = ("states",)
-    text: TextSettings | None = None  # the transcript is read too
+    inputs: tuple[Literal["states", "frames", "posteriors"], ...] = ("states",)
+    text: TextSettings | None = None  # the transcript is read too, or alone where there are no inputs
 
     @model_validator(mode="after")
     def _different_inputs(self) -> Self:
         if len({*self.inputs}) < len(self.inputs):
             raise ValueError(f"inputs must differ from one another, not {list(self.inputs)}")
+        if not self.inputs and self.text is None:
+            raise ValueError("inputs must be one or more of states, frames and posteriors; only text can do without")
         return self
 
 

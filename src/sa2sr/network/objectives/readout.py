@@ -18,17 +18,21 @@ class Readout(Objective):
     def __init__(
         self, dimension: int, settings: ReadoutSettings, outputs: int, text: TextSettings | None = None
     ) -> None:
-        """Make it; with ``text`` it reads the transcript too, whose encoder fuses both before the linear layer."""
+        """Make it; with ``text`` it reads the transcript too, whose encoder fuses both before the linear layer.
+
+        Of a ``dimension`` of 0 nothing is read but the transcript.
+        """
         super().__init__()
-        channels = settings.channels
-        self.convolutions = nn.ModuleList(
-            MaskedConvolution(inputs, channels, kernel, stride)
-            for inputs, kernel, stride in zip((dimension, channels), settings.kernels, settings.strides, strict=True)
-        )
+        channels = settings.channels if dimension else 0
         self.negative_slope = settings.negative_slope
-        self.transformer = nn.TransformerEncoderLayer(
-            channels, settings.heads, dim_feedforward=channels, dropout=settings.dropout, batch_first=True
-        )
+        if channels:
+            self.convolutions = nn.ModuleList(
+                MaskedConvolution(size, channels, kernel, stride)
+                for size, kernel, stride in zip((dimension, channels), settings.kernels, settings.strides, strict=True)
+            )
+            self.transformer = nn.TransformerEncoderLayer(
+                channels, settings.heads, dim_feedforward=channels, dropout=settings.dropout, batch_first=True
+            )
         self.text = TextBranch(text, channels, settings.heads) if text is not None else None
         self.output = nn.Linear(self.text.dimension if self.text is not None else 2 * channels, outputs)
 
@@ -40,6 +44,9 @@ class Readout(Objective):
             lengths: (B,)
             texts: what is said, for a readout that reads it; none is known by default
         """
+        texts = texts if texts is not None else [None] * len(lengths)
+        if self.text is not None and self.text.fusion is None:
+            return self.output(self.text.alone(texts)).float()  # type: ignore[no-any-return]
         for convolution in self.convolutions:
             states, lengths = convolution(states, lengths)
         valid = valid_steps(lengths, states.shape[1]).unsqueeze(-1)  # (B, T'', 1)
@@ -47,7 +54,7 @@ class Readout(Objective):
         states = self.transformer(states, src_key_padding_mask=~valid.squeeze(-1)).float()
         voice = torch.cat(moments(states, valid, dim=(1,)), -1)
         if self.text is not None:
-            voice = self.text(states, valid, voice, texts if texts is not None else [None] * len(lengths))
+            voice = self.text(states, valid, voice, texts)
         return self.output(voice).float()  # type: ignore[no-any-return]
 
 

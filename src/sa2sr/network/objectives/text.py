@@ -21,14 +21,15 @@ class TextBranch(nn.Module):
     """
 
     def __init__(self, settings: TextSettings, channels: int, heads: int) -> None:
+        """Make it; without ``channels`` of the voice it gives the mean over the words."""
         super().__init__()
         self.settings = settings
         tokens = len(ALPHABET) if settings.unit == "character" else settings.buckets
         self.embedding = nn.Embedding(1 + tokens, settings.size)
         self.dropout = nn.Dropout(settings.dropout)
         self.encoder = LstmEncoder(settings.size, EncoderSettings(layers=1, units=settings.units))
-        self.fusion = FUSIONS[settings.fusion](channels, self.encoder.dimension, heads)
-        self.dimension = self.fusion.dimension
+        self.fusion = FUSIONS[settings.fusion](channels, self.encoder.dimension, heads) if channels else None
+        self.dimension = self.fusion.dimension if self.fusion is not None else self.encoder.dimension
 
     def forward(self, states: Tensor, valid: Tensor, voice: Tensor, texts: Sequence[str | None]) -> Tensor:
         """Fuse.
@@ -39,14 +40,22 @@ class TextBranch(nn.Module):
             voice: what is known of the voice, (B, 2 C)
             texts: B of them, in the alphabet of the recogniser; None where unknown
         """
-        numbers = [self._numbers(text or "") for text in texts]
-        lengths = torch.tensor([len(each) for each in numbers], device=states.device)
-        tokens = nn.utils.rnn.pad_sequence([torch.tensor(each) for each in numbers], batch_first=True)
-        embedded = self.dropout(self.embedding(tokens.to(states.device)))
-        words = self.encoder(embedded, lengths).float()  # (B, L, 2 U)
-        said = valid_steps(lengths, words.shape[1]).unsqueeze(-1)
-        fused: Tensor = self.fusion(states, valid, voice, self.dropout(words), said)
+        assert self.fusion is not None
+        fused: Tensor = self.fusion(states, valid, voice, *self._words(texts))
         return fused
+
+    def alone(self, texts: Sequence[str | None]) -> Tensor:
+        """The mean over the words of B texts, whatever the voice: (B, 2 U)."""
+        return mean_where(*self._words(texts))
+
+    def _words(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+        """Encoded tokens (B, L, 2 U), and which of them are said (B, L, 1)."""
+        device = self.embedding.weight.device
+        numbers = [self._numbers(text or "") for text in texts]
+        lengths = torch.tensor([len(each) for each in numbers], device=device)
+        tokens = nn.utils.rnn.pad_sequence([torch.tensor(each) for each in numbers], batch_first=True)
+        words = self.encoder(self.dropout(self.embedding(tokens.to(device))), lengths).float()
+        return self.dropout(words), valid_steps(lengths, words.shape[1]).unsqueeze(-1)
 
     def _numbers(self, text: str) -> list[int]:
         if self.settings.unit == "character":
