@@ -134,6 +134,31 @@ def test_regressions_on_other_features_are_other_cells(study_file: StudyFile, tm
     assert [cell.recipe.name for cell in found] == names
 
 
+@pytest.mark.parametrize("kind", ["files", "language_model", "lexicon"])
+def test_files_that_a_recipe_names_belong_to_its_cell(study_file: StudyFile, tmp_path: Path, kind: str) -> None:
+    own = tmp_path / "own.txt"
+    text = {
+        "files": {"source": "file", "files": [str(own)]},
+        "language_model": {"source": "ctc", "beam": 5, "language_model": str(own)},
+        "lexicon": {"source": "ctc", "beam": 5, "lexicon": str(own)},
+    }[kind]
+    recipe = {"extends": "tiny.yaml", "name": "x", "finetuning": None}
+    (tmp_path / "x.yaml").write_text(json.dumps(recipe | {"regression": {"features": {"tfidf": {}}, "text": text}}))
+    study = study_file(systems={"x": str(tmp_path / "x.yaml"), "none": str(tmp_path / "tiny-scratch.yaml")})
+
+    def digests() -> dict[str, str]:
+        return {f"{cell.stage} {cell.folder.name}": cell.digest for cell in cells(study, tmp_path / "out")}
+
+    own.write_text("id,text\nu1,ba\n")
+    before = digests()
+    assert digests() == before
+    own.write_text("id,text\nu1,so\n")
+    after = digests()
+    assert [name for name in before if before[name] != after[name]] == ["regression x-seed0"]
+    own.unlink()
+    assert "own.txt: cannot be read" in make_plan(load_study(study), tmp_path / "out").problems["tones/x-seed0"]
+
+
 def regressions(folder: Path) -> dict[str, str]:
     """Systems that read: references, and what the pre-trained model hears; beside one that does not."""
     (folder / "words.yaml").write_text("name: words\nregression: {features: {tfidf: {fewest: 1}, functionals: {}}}\n")

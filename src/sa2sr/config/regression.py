@@ -85,6 +85,11 @@ class Transcripts(Settings):
     language_weight: float = Field(default=1.0, ge=0)  # of its logarithmic probabilities
     word_score: float = 0.0  # added for each word
 
+    @property
+    def named_files(self) -> tuple[Path, ...]:
+        """All files that it is read by."""
+        return (*self.files, *(path for path in (self.language_model, self.lexicon) if path is not None))
+
     @model_validator(mode="after")
     def _fits_the_source(self) -> "Transcripts":
         if (self.source == "file") != bool(self.files):

@@ -212,6 +212,8 @@ class _Planner:
         depends = {f"recipe.{key}": _digest(value) for key, value in values.items()}
         for name in ("train", "dev"):
             depends[name] = _digest([self._file(path) for path in getattr(sets, name)])
+        if stage == "regression" and recipe.regression is not None and (files := recipe.regression.text.named_files):
+            depends["files"] = _digest([self._file(path) for path in files])
         return {**depends, **beside}
 
     def _digest_of_encoder(self, encoder: "Cell | Path | None") -> str:
