@@ -179,6 +179,36 @@ def test_the_card_says_what_was_measured(run: Path, tmp_path: Path) -> None:
     assert "secret" not in "".join(path.read_text(errors="ignore") for path in out.iterdir())
 
 
+def test_the_card_evaluates_as_it_was_measured(
+    random_model: RandomModel, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    random_model().rename(tmp_path / "run" / "model")
+    tenth = [
+        make_cut(f"u{n}", clip, probe(clip), ratings=dict.fromkeys(DIMENSIONS, 2.0 + n), scale=Scale(low=0, high=10))
+        for n in range(3)
+    ]
+    for name, cuts in (
+        ("as-it-is", [make_cut("u", clip, probe(clip), ratings={"valence": 3.0}, scale=Scale())]),
+        ("mapped", tenth),
+    ):
+        write_cuts(tmp_path / "cuts" / name / "test.jsonl", cuts)
+    for arguments in (("as-it-is",), ("mapped", "--map-scale")):
+        path, *options = arguments
+        manifest = tmp_path / "cuts" / path / "test.jsonl"
+        assert command(monkeypatch, "evaluate", tmp_path / "run", manifest, "--resamples", "1", *options) == 0
+    text = (pack(tmp_path / "run", tmp_path / "out", name="ann/voices") / CARD_FILE).read_text()
+    assert "sa2sr evaluate ann/voices cuts/as-it-is/test.jsonl\n" in text
+    assert "sa2sr evaluate ann/voices cuts/mapped/test.jsonl --map-scale\n" in text
+    path = tmp_path / "run" / "evaluation" / "mapped-test" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"read": "recognised"}))
+    text = (pack(tmp_path / "run", tmp_path / "again", name="ann/voices") / CARD_FILE).read_text()
+    assert "cuts/mapped/test.jsonl --map-scale --read recognised\n" in text
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"read": "; rm -r ~"}))
+    with pytest.raises(ModelError, match="is not an evaluation"):
+        pack(tmp_path / "run", tmp_path / "no")
+
+
 def test_a_card_of_what_the_folders_know_alone(run: Path, tmp_path: Path) -> None:
     text = (pack(run, tmp_path / "a") / CARD_FILE).read_text()
     assert "on the scale 1-7, 1 to 7." in text

@@ -111,8 +111,8 @@ def _paragraphs(
         yield "## What was measured"
         yield _table(measured)
         yield "In brackets: 95 % bootstrap intervals. Each test set by its command:"
-        manifests = [" ".join(f"cuts/{path}" for path in each.manifests) for each in measured]
-        yield "\n".join(["```", *(f"sa2sr evaluate {name} {each}" for each in manifests), "```"])
+        arguments = [" ".join([*(f"cuts/{path}" for path in e.manifests), *e.options]) for e in measured]
+        yield "\n".join(["```", *(f"sa2sr evaluate {name} {each}" for each in arguments), "```"])
     if calibration is not None:
         yield "## Intervals"
         yield _intervals(calibration)

@@ -28,6 +28,7 @@ class Measured:
     manifests: Sequence[str]  # the last two parts of their paths
     overall: Mapping[str, Mapping[str, Any]]  # output -> utterances, and estimates by metric
     coverage: Mapping[str, float]  # dimension -> share of the ratings within 90 % intervals
+    options: Sequence[str] = ()  # of the command that measured it
 
     def estimates(self, output: str) -> Iterator[Estimate]:
         """The metrics of an output that have a value."""
@@ -64,4 +65,13 @@ def _measured(metrics: Mapping[str, Any]) -> Measured:
         manifests,
         {output: dict(found) for output, found in metrics["overall"].items()},
         {dimension: float(found["coverage"]) for dimension, found in at_90.items()},
+        _options(metrics),
     )
+
+
+def _options(metrics: Mapping[str, Any]) -> list[str]:
+    """Evaluations that do not say had none."""
+    read = metrics.get("read")
+    if read not in (None, "reference", "recognised"):
+        raise ValueError(f"read is {read!r}")
+    return ["--map-scale"] * (metrics.get("map_scale") is True) + ([f"--read {read}"] if read else [])

@@ -95,6 +95,8 @@ def evaluate(
         "name": name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
+        "map_scale": map_scale,
+        "read": read,
         "utterances": len(heard.utterances),
         "hours": sum(u.seconds for u in heard.utterances) / 3600,
         "left_out": dict(heard.left_out),
