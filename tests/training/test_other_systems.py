@@ -1,6 +1,8 @@
 """Speaker identification and the conformer, from pre-training to a table of emotions."""
 
 import csv
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 import sa2sr
-from sa2sr.config import DIMENSIONS, Recipe
+from sa2sr.config import DIMENSIONS, Recipe, load_recipe
 from sa2sr.cuts import Cut, write_cuts
 from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
 from sa2sr.inference.export import export
@@ -183,3 +185,27 @@ def test_a_conformer(make_recipe: Callable[..., Recipe], voice: Any, tmp_path: P
         export(finetuned.path, tmp_path / "exported")
     with pytest.raises(ModelError, match="the torch engine predicts with it"):
         sa2sr.load(finetuned.path, engine="onnx").predict(voice(0.5), 16_000)
+
+
+def test_from_the_package_s_own_encoder(manifests: tuple[Path, Path], tmp_path: Path) -> None:
+    sets = {f"finetuning.{name}": [str(path)] for name, path in zip(("train", "dev"), manifests, strict=True)}
+    fast = {"augmentation.speeds": [1.0], "max_epochs": 1, "features.store": str(tmp_path / "store")}
+    common = sets | {f"finetuning.{key}": value for key, value in fast.items()} | {"finetuning.features.workers": 1}
+    changes = [f"{key}={json.dumps(value)}" for key, value in common.items()]
+    with pytest.raises(ModelError, match="was trained with encoder.layers = 3, .* give the command encoder.") as raised:
+        train(load_recipe("sa2sr-small", changes), "finetuning", tmp_path / "no", start_from="default")
+    remedy = shlex.split(str(raised.value).partition("give the command ")[2].partition(", or take")[0])
+    recipe = load_recipe("sa2sr-small", [*changes, *remedy])
+    run = train(recipe, "finetuning", tmp_path / "run", start_from="default")
+    tuned, shipped = load_model(run.path), load_model("default")
+    assert tuned.settings.encoder == recipe.encoder
+    assert tuned.settings.drifted == ("ctc", "sentiment")
+    for name, weights in shipped.encoder.named_parameters():  # an epoch of a dozen utterances takes them nowhere else
+        assert (tuned.encoder.get_parameter(name) - weights).abs().max() < 0.05
+    documented = load_recipe("sa2sr-small", ["encoder.layers=3"])
+    train(
+        documented.model_copy(update={"finetuning": recipe.finetuning}),
+        "finetuning",
+        tmp_path / "documented",
+        "default",
+    )

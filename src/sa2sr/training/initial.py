@@ -1,5 +1,7 @@
 """The model that a training begins with."""
 
+import json
+import shlex
 from pathlib import Path
 
 import torch
@@ -94,14 +96,18 @@ def _kept(earlier: ModelSettings) -> list[tuple[str, ObjectiveSettings]]:
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:
+    differing = []
     for part in ("encoder", "frontend"):
-        there, here = getattr(earlier, part).model_dump(), getattr(recipe, part).model_dump()
-        for name in [each for each in here if each not in _MAY_DIFFER]:
-            if there.get(name) != here[name]:
-                raise ModelError(
-                    f"{source}: was trained with {part}.{name} = {there.get(name)}, "
-                    f"but the recipe '{recipe.name}' has {here[name]}; they must be the same"
-                )
+        there, here = (getattr(each, part).model_dump(mode="json") for each in (earlier, recipe))
+        names = [name for name in here if name not in _MAY_DIFFER and there[name] != here[name]]
+        differing += [(f"{part}.{name}", there[name], here[name]) for name in names]
+    if differing:
+        key, there, here = differing[0]
+        changes = " ".join(shlex.quote(f"{key}={json.dumps(value)}") for key, value, _ in differing)
+        raise ModelError(
+            f"{source}: was trained with {key} = {there}, but the recipe '{recipe.name}' has {here}; they must be the "
+            f"same: give the command {changes}, or take another recipe"
+        )
 
 
 def _copy_matching(earlier: SpeechModel, model: SpeechModel) -> None:
