@@ -27,6 +27,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, name):  # a full disk says nothing of whose writing failed
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
