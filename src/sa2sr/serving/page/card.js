@@ -144,7 +144,15 @@ export class Card {
   // For a reader of the screen, and under the name of the recording.
   get summary() {
     const means = DIMENSIONS.map((name) => `${name} ${rounded(this.#mean(name), this.scale)}`).join(", ");
-    return `${this.name}: mean ${means}, on a scale of ${this.scale.low} to ${this.scale.high}.`;
+    const category = this.#category() ? `; most of all ${this.#category()}` : "";
+    return `${this.name}: mean ${means}, on a scale of ${this.scale.low} to ${this.scale.high}${category}.`;
+  }
+
+  // The most probable of the model's categories, over all estimates, with its mean probability; none if it has none.
+  #category() {
+    const names = Object.keys(this.rows[0] ?? {}).filter((name) => name.startsWith("emotion_"));
+    const [best] = names.sort((a, b) => this.#mean(b) - this.#mean(a));
+    return best ? `${best.slice("emotion_".length)} (${(100 * this.#mean(best)).toFixed(0)} %)` : "";
   }
 
   #mean(name) {
@@ -160,7 +168,7 @@ export class Card {
   #summarise() {
     const count = `${this.rows.length} ${this.rows.length === 1 ? "estimate" : "estimates"}`;
     const notes = [...new Set(this.rows.flatMap((row) => (row.note ? row.note.split("; ") : [])))];
-    this.find(".meta").textContent = [clock(this.seconds), count, ...notes].join(" · ");
+    this.find(".meta").textContent = [clock(this.seconds), count, this.#category(), ...notes].filter(Boolean).join(" · ");
     this.slider.max = this.seconds.toFixed(1);
     this.slider.disabled = this.live;
     if (!this.rows.length) return;
