@@ -5,7 +5,8 @@ Parts, which are measured one after the other in one run, and of which any may b
 - files: whole files, wav and opus, decoding included, on one core with int8; opus from 16 kHz, as corpora have it, and
   from 48 kHz, as browsers record it. `real_time` is seconds of audio a second;
   `ratio_to_bare` the time that decoding and onnxruntime alone take, on frames computed beforehand, divided by ours;
-  `bare_real_time` and `decoding_real_time` how fast these two, and decoding alone, are: nothing can be faster
+  `bare_real_time` and `decoding_real_time` how fast these two, and decoding alone, are: with this decoder and
+  this network nothing can be faster
 - engines: the same by each engine
 - wav2vec2: `ratio` is the time of a regressor with twelve layers of wav2vec2-large, with random weights, in torch on
   one core, divided by ours, each for a second of audio
