@@ -99,7 +99,8 @@ class ReadoutSettings(ObjectiveSettings):
     strides: tuple[Width, Width] = (3, 2)
     negative_slope: float = Field(default=0.5, ge=0, le=1)  # of the LeakyReLU
     heads: int = Field(default=4, ge=1, le=64)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    input_dropout: float = Field(default=0.0, ge=0, lt=1)  # of what is read: against learning a small set by heart
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # of the transformer block
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

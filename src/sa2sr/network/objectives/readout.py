@@ -24,6 +24,7 @@ class Readout(Objective):
         """
         super().__init__()
         channels = settings.channels if dimension else 0
+        self.input_dropout = settings.input_dropout
         self.negative_slope = settings.negative_slope
         if channels:
             self.convolutions = nn.ModuleList(
@@ -47,6 +48,7 @@ class Readout(Objective):
         texts = texts if texts is not None else [None] * len(lengths)
         if self.text is not None and self.text.fusion is None:
             return self.output(self.text.alone(texts)).float()  # type: ignore[no-any-return]
+        states = functional.dropout(states, self.input_dropout, self.training)
         for convolution in self.convolutions:
             states, lengths = convolution(states, lengths)
         valid = valid_steps(lengths, states.shape[1]).unsqueeze(-1)  # (B, T'', 1)
