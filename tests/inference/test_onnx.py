@@ -56,7 +56,7 @@ def by_torch(network: SpeechModel, frames: NDArray[np.float32]) -> Outputs:
     stacked = torch.from_numpy(stack(frames, network.settings.frontend.stack))[None]
     lengths = torch.tensor([stacked.shape[1]])
     states, tasks = network.states(stacked, lengths), network.tasks()
-    read = network.read_by("emotion", states, stacked)
+    read = network.read_by("emotion", states, lengths, stacked)
     return {
         "steps": lengths.numpy()[0],
         "logits": tasks["ctc"].logits(states).numpy()[0],  # type: ignore[operator]
@@ -104,7 +104,11 @@ def model_settings(draw: st.DrawFn) -> ModelSettings:
         "heads": heads,
         "kernels": kernels,
         "strides": draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
-        "inputs": draw(st.sampled_from([["states"], ["frames"], ["posteriors", "states"], ["frames", "states"]])),
+        "inputs": draw(
+            st.sampled_from(
+                [["states"], ["frames"], ["posteriors", "states"], ["frames", "states"], ["states", "sentiment"]]
+            )
+        ),
         "negative_slope": draw(st.sampled_from([0.0, 0.5, 1.0])),
     }
     category = emotion | {"classes": tuple("abcdef"[: draw(st.integers(2, 6))]), "strides": (1, 2)}
@@ -148,11 +152,13 @@ def test_any_network_on_any_batch(
     assert_same(outputs, [by_torch(network, each) for each in utterances])
 
 
-@pytest.mark.parametrize("inputs", [["posteriors"], ["posteriors", "states"], ["frames", "posteriors"]])
+@pytest.mark.parametrize(
+    "inputs", [["posteriors"], ["posteriors", "states"], ["frames", "posteriors"], ["states", "sentiment"]]
+)
 def test_what_lies_past_the_end_of_an_utterance_shorter_than_a_kernel(inputs: list[str]) -> None:
     """Characters are probable past the end too, where the states are 0."""
     emotion = {"channels": 3, "heads": 1, "kernels": (6, 3), "inputs": inputs}
-    objectives = Objectives.model_validate({"ctc": 1, "emotion": emotion})
+    objectives = Objectives.model_validate({"ctc": 1, "sentiment": {"units": 2}, "emotion": emotion})
     chosen = ModelSettings(
         frontend=FrontEnd(filters=2), encoder=EncoderSettings(layers=1, units=2), objectives=objectives
     )
@@ -162,7 +168,7 @@ def test_what_lies_past_the_end_of_an_utterance_shorter_than_a_kernel(inputs: li
     stacked, lengths = whole(frames, chosen)
     states = network.states(stacked, lengths)
     assert states.shape[1] < 6
-    expected = network.emotion(network.read_by("emotion", states, stacked), lengths)[0].numpy()
+    expected = network.emotion(network.read_by("emotion", states, lengths, stacked), lengths)[0].numpy()
     for padding in (0, 40):
         outputs = by_onnx(session, [frames], padding, 1e3)
         np.testing.assert_allclose([outputs[name][0] for name in DIMENSIONS], expected, rtol=0, atol=CLOSE)

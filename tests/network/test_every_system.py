@@ -41,7 +41,7 @@ def make_settings(encoder: str, tasks: dict[str, Any]) -> ModelSettings:
 
 READS: dict[str, dict[str, Any]] = {  # what emotions are told from
     "states": {"inputs": ["states"]},
-    "everything": {"inputs": ["frames", "states", "posteriors"]},
+    "everything": {"inputs": ["frames", "states", "posteriors", "sentiment"]},
     "text": {"inputs": [], "text": {"unit": "character", "size": 6, "units": 5}},
 }
 

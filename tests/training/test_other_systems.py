@@ -80,6 +80,18 @@ def test_end_to_end_with_a_recogniser(
     assert row.valence == pytest.approx(again.valence, abs=1e-3)
 
 
+def test_emotions_are_told_from_what_the_sentiment_head_says_too(
+    make_recipe: Callable[..., Recipe], voice: Any, tmp_path: Path
+) -> None:
+    emotion = {"channels": 8, "heads": 2, "inputs": ["states", "sentiment"], "input_dropout": 0.2}
+    recipe = make_recipe({"pretraining.max_epochs": 1, "finetuning.objectives": {"emotion": emotion}})
+    pretrained = train(recipe, "pretraining", tmp_path / "pretrained")
+    run = train(recipe, "finetuning", tmp_path / "run", start_from=pretrained.path)
+    (row,) = sa2sr.load(run.path, engine="onnx").predict(voice(0.5), 16_000).rows
+    (again,) = sa2sr.load(run.path, engine="torch").predict(voice(0.5), 16_000).rows
+    assert row.valence == pytest.approx(again.valence, abs=1e-3)
+
+
 @pytest.mark.parametrize("fusion", ["concatenation", "gate", "attention"])
 def test_a_transcript_beside_the_voice(
     fusion: str, make_recipe: Callable[..., Recipe], manifests: tuple[Path, Path], voice: Any, tmp_path: Path
@@ -158,9 +170,12 @@ def test_what_reads_and_does_not(
         train(make_recipe(changes), "finetuning", tmp_path / "hearing")
 
 
-def test_posteriors_need_a_recogniser(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    recipe = make_recipe({"finetuning.objectives.emotion": {"inputs": ["posteriors"]}, "pretraining": None})
-    with pytest.raises(RecipeError, match="has posteriors, and there is no ctc to give them"):
+@pytest.mark.parametrize(("inputs", "task"), [("posteriors", "ctc"), ("sentiment", "sentiment")])
+def test_what_a_head_says_cannot_be_read_without_it(
+    inputs: str, task: str, make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe({"finetuning.objectives.emotion": {"inputs": [inputs]}, "pretraining": None})
+    with pytest.raises(RecipeError, match=f"has {inputs}, and there is no {task} to give them"):
         train(recipe, "finetuning", tmp_path)
 
 

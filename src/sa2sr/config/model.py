@@ -95,13 +95,14 @@ class ModelSettings(Settings):
         return self.objectives.emotion is not None and self.objectives.emotion.text is not None
 
     @model_validator(mode="after")
-    def _posteriors_are_of_ctc(self) -> "ModelSettings":
+    def _what_emotions_are_told_from_is_there(self) -> "ModelSettings":
         emotion = self.objectives.emotion
-        if emotion is not None and "posteriors" in emotion.inputs and self.objectives.ctc is None:
-            raise ValueError(
-                "objectives.emotion.inputs has posteriors, and there is no ctc to give them: "
-                "pre-train on ctc, or add it to the objectives"
-            )
+        for inputs, task in (("posteriors", "ctc"), ("sentiment", "sentiment")):
+            if emotion is not None and inputs in emotion.inputs and getattr(self.objectives, task) is None:
+                raise ValueError(
+                    f"objectives.emotion.inputs has {inputs}, and there is no {task} to give them: "
+                    f"pre-train on {task}, or add it to the objectives"
+                )
         return self
 
     @property

@@ -113,7 +113,7 @@ class EmotionSettings(ReadoutSettings):
     """Predict activation, valence and dominance."""
 
     # What it reads, joined: encoder states, the stacked frames themselves, the probabilities of ctc's characters.
-    inputs: tuple[Literal["states", "frames", "posteriors"], ...] = ("states",)
+    inputs: tuple[Literal["states", "frames", "posteriors", "sentiment"], ...] = ("states",)
     text: TextSettings | None = None  # the transcript is read too, or alone where there are no inputs
 
     @model_validator(mode="after")

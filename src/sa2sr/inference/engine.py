@@ -178,7 +178,7 @@ class TorchEngine(Engine):
             said = {head: tasks[head].predict(states, lengths) for head in heads}
             emotions: Any = np.full((len(frames), len(DIMENSIONS)), np.nan, np.float32)
             if "emotion" in tasks:
-                read = self.network.read_by("emotion", states, padded)
+                read = self.network.read_by("emotion", states, lengths, padded)
                 texts = self.network.recogniser.predict(states, lengths) if self.reads else None
                 emotions = self.network.emotion(read, lengths, texts).cpu().numpy()
         others = [said.get(head, [None] * len(frames)) for head in ("ctc", "sentiment", "category")]

@@ -72,6 +72,7 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
             "which ONNX cannot; the torch engine predicts with it"
         )
     frontend, objectives = settings.frontend, settings.objectives
+    inputs = objectives.emotion.inputs if objectives.emotion else ()
     of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
     graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))
     frames, steps = _stack(graph, "frames", "lengths", frontend.stack, frontend.dimension)
@@ -88,19 +89,19 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
     parts["states"] = states, size
     if objectives.ctc:
         logits = _linear(graph, "objectives.ctc.output", states, size, _CHARACTERS, name="logits")
-        if objectives.emotion and "posteriors" in objectives.emotion.inputs:
-            # Past the end the readout's convolutions must meet zeros, as in the states.
-            valid = graph("Unsqueeze", _valid(graph, states, steps), axes(2))
-            posteriors = graph("Where", valid, graph("Softmax", logits, axis=-1), np.float32(0))
-            parts["posteriors"] = posteriors, _CHARACTERS
+        if "posteriors" in inputs:
+            parts["posteriors"] = _until_the_end(graph, graph("Softmax", logits, axis=-1), states, steps), _CHARACTERS
     if objectives.sentiment:
         summarise = {"lstm": _last_state, "attention": _attention_pooling}[objectives.sentiment.summariser]
         summary = summarise(graph, states, short_steps, size, objectives.sentiment)
         scores = _linear(graph, "objectives.sentiment.output", summary, objectives.sentiment.units, len(SENTIMENTS))
         graph("Softmax", scores, name="sentiment", axis=-1)
+        if "sentiment" in inputs:
+            sentiment = graph("Unsqueeze", graph("LogSoftmax", scores, axis=-1), axes(1))  # the same at every step
+            parts["sentiment"] = _until_the_end(graph, sentiment, states, steps), len(SENTIMENTS)
     if objectives.emotion:
-        read, width = parts[objectives.emotion.inputs[0]]
-        for part in objectives.emotion.inputs[1:]:
+        read, width = parts[inputs[0]]
+        for part in inputs[1:]:
             read, width = graph("Concat", read, parts[part][0], axis=-1), width + parts[part][1]
         part = "objectives.emotion"
         standard = _readout(graph, part, read, steps, width, objectives.emotion, len(DIMENSIONS))
@@ -274,6 +275,11 @@ def _valid(graph: Graph, sequences: str, lengths: str) -> str:
     """(B, T, ...) sequences and (B,) lengths -> (B, T), true within the lengths."""
     ahead = graph("Range", np.int64(0), _steps(graph, sequences), np.int64(1))
     return graph("Less", ahead, graph("Unsqueeze", lengths, axes(1)))
+
+
+def _until_the_end(graph: Graph, values: str, states: str, steps: str) -> str:
+    """(B, T' or 1, C) values for (B, T', H) states -> (B, T', C), 0 past the end, as a readout expects."""
+    return graph("Where", graph("Unsqueeze", _valid(graph, states, steps), axes(2)), values, np.float32(0))
 
 
 def _steps(graph: Graph, sequences: str) -> str:

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from sa2sr.config import ALPHABET, EmotionSettings, ModelSettings, to_yaml
+from sa2sr.config import ALPHABET, SENTIMENTS, EmotionSettings, ModelSettings, to_yaml
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_json, write_text
 from sa2sr.network.conformer import ConformerEncoder
 from sa2sr.network.encoder import LstmEncoder
 from sa2sr.network.folder import ENCODER_FILE, SETTINGS_FILE, WEIGHTS_FILE, find_model, read_settings
-from sa2sr.network.objectives import OBJECTIVES, Ctc, Emotion, Objective
+from sa2sr.network.objectives import OBJECTIVES, Ctc, Emotion, Objective, Sentiment
 from sa2sr.network.pretrained.configuration import check_library
 
 if TYPE_CHECKING:
@@ -76,16 +76,17 @@ class SpeechModel(nn.Module):
         """The loss of each objective, unweighted."""
         states, lengths = self.states(batch.frames, batch.lengths), self.state_lengths(batch.lengths)
         return {
-            name: objective.loss(self.read_by(name, states, batch.frames), lengths, batch)
+            name: objective.loss(self.read_by(name, states, lengths, batch.frames), lengths, batch)
             for name, objective in self.trained_tasks().items()
         }
 
-    def read_by(self, task: str, states: Tensor, frames: Tensor) -> Tensor:
+    def read_by(self, task: str, states: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
         """What a task reads, (B, T', ...): the encoder states, or what its settings join to them or put in their place.
 
         Args:
             task: name of the objective
             states: (B, T', H)
+            lengths: of the states, (B,)
             frames: that they come from, (B, T', D)
         """
         inputs = _inputs(self.settings, task)
@@ -97,6 +98,10 @@ class SpeechModel(nn.Module):
         if "posteriors" in inputs:
             recogniser: Ctc = self.objectives["ctc"]  # type: ignore[assignment]
             parts["posteriors"] = recogniser.logits(states).float().softmax(-1)
+        if "sentiment" in inputs:  # of the whole utterance, and so the same at every step
+            head: Sentiment = self.objectives["sentiment"]  # type: ignore[assignment]
+            sentiment = head.logits(states, lengths).float().log_softmax(-1)
+            parts["sentiment"] = sentiment[:, None].expand(-1, states.shape[1], -1)
         return torch.cat([parts[each] for each in inputs], -1)
 
     def _width(self, task: str) -> int:
@@ -105,6 +110,7 @@ class SpeechModel(nn.Module):
             "states": self.encoder.dimension,
             "frames": self.settings.frontend.dimension,
             "posteriors": 1 + len(ALPHABET),
+            "sentiment": len(SENTIMENTS),
         }
         return sum(sizes[each] for each in _inputs(self.settings, task))
 

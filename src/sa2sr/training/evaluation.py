@@ -59,7 +59,7 @@ def predict_dataset(
             batch = batch.to(accelerator.device)
             states, lengths = model.states(batch.frames, batch.lengths), model.state_lengths(batch.lengths)
             for name, task in model.tasks().items():
-                read = model.read_by(name, states, batch.frames)
+                read = model.read_by(name, states, lengths, batch.frames)
                 told = batch
                 if name == "emotion" and reads_recognised(model, recognised):
                     told = replace(batch, texts=[*model.recogniser.predict(states, lengths)])
