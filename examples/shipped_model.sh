@@ -16,7 +16,7 @@ sets() {  # --train and --dev of the folders that follow
         printf -- '--train %s/train.jsonl.gz --dev %s/dev.jsonl.gz ' "$folder" "$folder"
     done
 }
-heard="$text/heard/emobank $text/heard/meld $text/heard/sst $text/heard/snippets"
+heard="$text/heard/emobank $text/heard/meld $text/heard/sst"
 sa2sr pretrain sa2sr-english $(sets $heard $real/librispeech $real/speechocean762) \
     --encoder runs/emobank/pretrained/sa2sr-seed0 --out runs/shipped/pretrained
 sa2sr finetune sa2sr-english $(sets $text/emobank $real/ravdess) --encoder runs/shipped/pretrained --out runs/shipped/finetuned

@@ -39,7 +39,7 @@ rows = st.lists(
 
 
 def table(*names: str) -> EmotionTable:
-    return EmotionTable([Row(name, 0.0, 1.5, 2.25, 3.5, 4.125) for name in names], SCALE, "a model")
+    return EmotionTable([Row(name, 0.0, 1.5, 2.25, 3.5, 4.125) for name in names], Heading(SCALE, "a model"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -47,7 +47,7 @@ def table(*names: str) -> EmotionTable:
 @given(rows=rows)
 def test_a_table_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, suffix: str, rows: list[Row]) -> None:
     path = tmp_path_factory.mktemp("table") / f"out{suffix}"
-    written = EmotionTable(rows, SCALE, "a model")
+    written = EmotionTable(rows, Heading(SCALE, "a model"))
     written.write(path)
     assert read_table(path) == written
 
@@ -60,11 +60,11 @@ def test_all_columns_come_back(tmp_path: Path, suffix: str) -> None:
         Row("b.wav", 0, 1, 2, 3, 4, "short", **spans | {INTERVALS[0]: None}, negative=0, neutral=1, positive=0,
             transcript=""),
     ]  # fmt: skip
-    written = EmotionTable(rows, SCALE, "m", level=0.8, extras=("sentiment", "transcript"))
+    written = EmotionTable(rows, Heading(SCALE, "m", level=0.8, extras=("sentiment", "transcript")))
     assert written.columns[-5:] == ("negative", "neutral", "positive", "transcript", "note")
     written.write(tmp_path / f"out{suffix}")
     assert read_table(tmp_path / f"out{suffix}") == written
-    bare = EmotionTable([replace(row, transcript=None) for row in rows], SCALE, "m")
+    bare = EmotionTable([replace(row, transcript=None) for row in rows], Heading(SCALE, "m"))
     assert bare.columns == COLUMNS
 
 
@@ -76,7 +76,7 @@ def test_categories_come_back_with_dimensions_and_without(
     numbers = (2.0, 3.0, 4.0) if dimensions else (math.nan,) * 3
     said = {"a, b": 0.25, "néutral": 0.75}
     rows = [Row("a.wav", 0, 1, *numbers, "", emotion="néutral", probabilities=said)]
-    written = EmotionTable(rows, SCALE, "m", categories=tuple(said), dimensions=dimensions)
+    written = EmotionTable(rows, Heading(SCALE, "m", categories=tuple(said), dimensions=dimensions))
     assert written.columns == (
         "file",
         "start",
@@ -101,7 +101,7 @@ def test_categories_come_back_with_dimensions_and_without(
 
 def test_parquet_says_what_its_numbers_are_and_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "_GROUP", 3)
-    many = EmotionTable([Row(f"{i}.wav", 0, 1, 2, 3, 4 + i / 8) for i in range(8)], SCALE, "m")
+    many = EmotionTable([Row(f"{i}.wav", 0, 1, 2, 3, 4 + i / 8) for i in range(8)], Heading(SCALE, "m"))
     many.write(tmp_path / "out.parquet")
     with pyarrow.parquet.ParquetFile(tmp_path / "out.parquet") as file:
         assert file.num_row_groups == 3
@@ -120,7 +120,7 @@ def test_parquet_says_what_its_numbers_are_and_has_row_groups(tmp_path: Path, mo
 @given(st.floats(1, 5), st.floats(1, 5))
 def test_a_scale_is_moved_linearly(valence: float, low: float) -> None:
     row = Row("a", 0, 1, 1, valence, 5, valence_low=low, negative=0.5)
-    unit = EmotionTable([row], SCALE, "m").on(UNIT)
+    unit = EmotionTable([row], Heading(SCALE, "m")).on(UNIT)
     assert (unit.scale, unit[0].activation, unit[0].dominance) == (UNIT, 0, 1)
     assert unit[0].valence == pytest.approx((valence - 1) / 4, abs=1e-6)
     assert unit[0].valence_low == pytest.approx((low - 1) / 4, abs=1e-6)
@@ -184,7 +184,7 @@ def test_rows_reach_the_disk_as_they_come(tmp_path: Path) -> None:
 
 
 def test_columns() -> None:
-    both = EmotionTable([Row("a", 0, 1, 2, 3, 4), Row("b", 1, 2, 5, 6, 7, "short")], SCALE, "m")
+    both = EmotionTable([Row("a", 0, 1, 2, 3, 4), Row("b", 1, 2, 5, 6, 7, "short")], Heading(SCALE, "m"))
     np.testing.assert_array_equal(both.column("valence"), [3.0, 6.0])
     assert list(both.column("note")) == ["", "short"]
     assert (len(both), both[1].file, [row.file for row in both]) == (2, "b", ["a", "b"])
@@ -193,7 +193,7 @@ def test_columns() -> None:
 
 
 def test_print_shows_every_number(capsys: pytest.CaptureFixture[str]) -> None:
-    EmotionTable([Row("[bold]a.wav", 0, 1.5, 2.25, 3.5, 4.125, "short")], SCALE, "m").print()
+    EmotionTable([Row("[bold]a.wav", 0, 1.5, 2.25, 3.5, 4.125, "short")], Heading(SCALE, "m")).print()
     printed = capsys.readouterr().out
     for expected in ("[bold]a.wav", "1.50", "2.25", "3.50", "4.12", "short", "1-5", "activation"):
         assert expected in printed

@@ -17,7 +17,7 @@ import sa2sr
 from sa2sr.audio import read_parts
 from sa2sr.config import DIMENSIONS, FrontEnd, Scale
 from sa2sr.errors import AudioError, ModelError
-from sa2sr.inference import model as model_module
+from sa2sr.inference import batches as batches_module
 from sa2sr.inference.clips import Clip, array_clips
 from sa2sr.inference.model import Model, load
 from sa2sr.inference.sources import find_audio
@@ -106,7 +106,7 @@ def test_rows_come_in_the_order_of_the_audio(
     expected = model.predict([path for path in paths if path.exists()])
     assert [row.file for row in expected] == [str(path) for path in paths if path.exists()]
     for clips, batch_seconds in ((2, 240.0), (3, 1.0), (512, 0.1)):
-        monkeypatch.setattr(model_module, "LOOK_AHEAD_CLIPS", clips)
+        monkeypatch.setattr(batches_module, "LOOK_AHEAD_CLIPS", clips)
         monkeypatch.setattr(FrontEnd, "batch_seconds", batch_seconds)
         table = model.predict(paths)
         assert [row.file for row in table] == [row.file for row in expected]

@@ -18,7 +18,8 @@ from sa2sr.config import DIMENSIONS
 from sa2sr.errors import ModelError, TableError
 from sa2sr.inference import Row, load, read_table
 from sa2sr.inference.export import export
-from sa2sr.inference.table import COLUMNS, INTERVALS, columns_of
+from sa2sr.inference.rows import columns_of
+from sa2sr.inference.table import COLUMNS, INTERVALS
 from sa2sr.intervals import calibration
 from sa2sr.network.folder import INTERVALS_FILE, read_calibration, write_calibration
 

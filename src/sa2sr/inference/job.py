@@ -87,7 +87,7 @@ def predict_files(
     if not sources:
         raise AudioError("(nothing)", "no file or folder was named")
     files = len({_file(each) for each in sources if not isinstance(each, Failure)})
-    table = EmotionTable.under(heading, [])
+    table = EmotionTable([], heading)
     journal = Journal(out, heading, _identity(model, options), resume=resume) if out is not None else None
     with journal or nullcontext():
         done = journal.position if journal else Position()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, ModelSettings, Scale
 from sa2sr.errors import AudioError, ModelError
+from sa2sr.inference.batches import batched, look_ahead
 from sa2sr.inference.clips import Clip, array_clips, file_clips
 from sa2sr.inference.engine import Engine, make_engine
 from sa2sr.inference.heard import make_row
@@ -35,9 +36,6 @@ from sa2sr.network.folder import (
 
 LONGEST = 30.0  # seconds; longer files give several rows
 HEADS = {"sentiment": "sentiment", "transcript": "ctc"}  # of the network, by the extra that they give
-BATCH_CLIPS = 64
-LOOK_AHEAD_SECONDS = 960.0  # of audio that is sorted by duration before it is batched
-LOOK_AHEAD_CLIPS = 512
 
 
 @dataclass(frozen=True)
@@ -291,7 +289,7 @@ class Model:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows, vad=vad)
         else:
             clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows, vad=vad)
-        table = EmotionTable.under(heading, [])
+        table = EmotionTable([], heading)
         for each in self.rows(clips, heading.level, heading.extras):
             if isinstance(each, Row):
                 table.rows.append(on_scale(each, self.output_scale(), heading.scale))
@@ -407,7 +405,7 @@ class Model:
         """
         level = self.interval_level(level)
         half_widths = self.calibration.half_widths(level) if self.calibration is not None and level else None
-        for items in _look_ahead(clips):
+        for items in look_ahead(clips):
             yield from self._predict(items, half_widths, extras)
 
     def _predict(
@@ -416,7 +414,7 @@ class Model:
         results: dict[int, Row | Failure] = {}
         heads = [*(HEADS[extra] for extra in extras), *(["category"] if self.categories else [])]
         scale = self.scale if self.settings.tells("emotion") else None
-        for batch in _batches(items, self.settings.frontend.batch_seconds):
+        for batch in batched(items, self.settings.frontend.batch_seconds):
             heard = self.engine.hear([clip.frames for _, clip in batch], heads)
             for (index, clip), each in zip(batch, heard, strict=True):
                 results[index] = make_row(clip, each, scale, self.categories, half_widths)
@@ -431,31 +429,3 @@ def _or_failure(clips: Iterable[Clip], file: str) -> Iterator[Clip | Failure]:
         yield clip
     if nobody_spoke:
         yield Failure(file, "has no speech that the voice detector finds")
-
-
-def _look_ahead(clips: Iterable[Clip | Failure]) -> Iterator[list[Clip | Failure]]:
-    """As many clips at a time as may be sorted together."""
-    items: list[Clip | Failure] = []
-    seconds = 0.0
-    for item in clips:
-        items.append(item)
-        seconds += item.end - item.start if isinstance(item, Clip) else 0.0
-        if seconds >= LOOK_AHEAD_SECONDS or len(items) >= LOOK_AHEAD_CLIPS:
-            yield items
-            items, seconds = [], 0.0
-    if items:
-        yield items
-
-
-def _batches(items: Sequence[Clip | Failure], seconds: float) -> Iterator[list[tuple[int, Clip]]]:
-    """The clips with their positions, in batches of similar duration and so many seconds, the short ones first."""
-    batch: list[tuple[int, Clip]] = []
-    clips = [(index, item) for index, item in enumerate(items) if isinstance(item, Clip)]
-    for index, clip in sorted(clips, key=lambda pair: len(pair[1].frames)):
-        padded = (clip.end - clip.start) * (len(batch) + 1)
-        if batch and (padded > seconds or len(batch) == BATCH_CLIPS):
-            yield batch
-            batch = []
-        batch.append((index, clip))
-    if batch:
-        yield batch

@@ -25,7 +25,6 @@ from sa2sr.inference.rows import (
     Failure,
     Heading,
     Row,
-    columns_of,
     on_scale,
 )
 from sa2sr.submission import SCALE as SUBMISSION_SCALE
@@ -40,7 +39,6 @@ __all__ = [
     "Failure",
     "Heading",
     "Row",
-    "columns_of",
     "on_scale",
     "read_table",
     "scale_file",
@@ -50,34 +48,26 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EmotionTable(Sequence[Row]):
-    """Rows, their scale, the name of the model that they come from, and what could not be predicted."""
+    """Rows under their heading, and what could not be predicted."""
 
     rows: list[Row]
-    scale: Scale
-    model: str
+    heading: Heading
     failures: list[Failure] = field(default_factory=list)
-    level: float = 0.0  # of the intervals; at 0 there are none
-    extras: tuple[str, ...] = ()  # "sentiment", "transcript"
-    categories: tuple[str, ...] = ()  # of emotion, whose probabilities there are
-    dimensions: tuple[str, ...] = DIMENSIONS  # none where the model does not predict them
-
-    @classmethod
-    def under(cls, heading: Heading, rows: list[Row]) -> "EmotionTable":
-        """The table with a heading."""
-        return cls(
-            rows,
-            heading.scale,
-            heading.model,
-            level=heading.level,
-            extras=heading.extras,
-            categories=heading.categories,
-            dimensions=heading.dimensions,
-        )
 
     @property
-    def heading(self) -> Heading:
-        """What the numbers are."""
-        return Heading(self.scale, self.model, self.level, self.extras, self.categories, self.dimensions)
+    def scale(self) -> Scale:
+        """Of the numbers."""
+        return self.heading.scale
+
+    @property
+    def model(self) -> str:
+        """The name of the model that they come from."""
+        return self.heading.model
+
+    @property
+    def level(self) -> float:
+        """Of the intervals; at 0 there are none."""
+        return self.heading.level
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -102,7 +92,8 @@ class EmotionTable(Sequence[Row]):
 
     def on(self, scale: Scale) -> "EmotionTable":
         """The same table on another scale: ``table.on(UNIT)`` is on 0-1."""
-        return replace(self, rows=[on_scale(row, self.scale, scale) for row in self.rows], scale=scale)
+        rows = [on_scale(row, self.scale, scale) for row in self.rows]
+        return replace(self, rows=rows, heading=replace(self.heading, scale=scale))
 
     def write(self, path: str | Path) -> None:
         """Write ``path`` (.csv, .jsonl or .parquet) and the scale beside it.
@@ -124,7 +115,7 @@ class EmotionTable(Sequence[Row]):
             TableError: if there are no dimensions, a file has several rows, two have one name, or the file cannot be
                 written
         """
-        if not self.dimensions:
+        if not self.heading.dimensions:
             raise TableError(f"{path}: a submission has {', '.join(DIMENSIONS)}, which '{self.model}' does not predict")
         emotions: dict[str, tuple[float, ...]] = {}
         for row in self.on(SUBMISSION_SCALE).rows:
@@ -163,7 +154,7 @@ class EmotionTable(Sequence[Row]):
         level = f"; in brackets {100 * self.level:g} % intervals" if self.level else ""
         title = f"{escape(self.model)}, scale {escape(self.scale.name)}: {scale}{level}"
         table = Table(title=title, title_justify="left")
-        columns = columns_of(0, self.extras, self.categories, self.dimensions)
+        columns = replace(self.heading, level=0.0).columns  # the ends of an interval stand beside its number
         shown = [name for name in columns if name != "note" or any(row.note for row in self.rows)]
         for name in shown:
             number = name not in TEXTS
@@ -186,7 +177,7 @@ def read_table(path: str | Path, scale: Scale | None = None) -> EmotionTable:
     path = Path(path)
     heading = read_heading(path) if scale is None else Heading(scale, "")
     rows = list(read_rows(path, heading))
-    return EmotionTable.under(heading, rows)
+    return EmotionTable(rows, heading)
 
 
 def _number(row: Row, name: str) -> str:

@@ -8,6 +8,7 @@ from itertools import groupby
 from threading import Thread
 from typing import Any
 
+from sa2sr.inference.batches import BATCH_CLIPS
 from sa2sr.inference.clips import Clip
 from sa2sr.inference.model import Model
 from sa2sr.inference.table import Failure, Row
@@ -15,7 +16,6 @@ from sa2sr.inference.table import Failure, Row
 Results = list[Row | Failure]
 
 BATCH_SECONDS = 60.0  # of audio at most, unless a single request brings more; so nobody waits long for a turn
-BATCH_CLIPS = 64
 
 
 @dataclass(frozen=True)
