@@ -247,7 +247,7 @@ def test_resamples_equal_drawing_the_utterances(metric: MetricName, speakers: li
         y = (y > 0).astype(int)
     if "recall" in metric or "f1" in metric:
         p, y = (p > 0).astype(int), (y > 0).astype(int)
-    from sa2sr.metrics import _resamples
+    from sa2sr.metrics.resampling import _resamples
 
     drawn = np.concatenate(list(_resamples(60, speakers, 200, 5)))
     assert drawn.shape == (200, 60)
@@ -259,7 +259,7 @@ def test_resamples_equal_drawing_the_utterances(metric: MetricName, speakers: li
 
 
 def test_draws_are_of_whole_utterances_or_speakers() -> None:
-    from sa2sr.metrics import _resamples
+    from sa2sr.metrics.resampling import _resamples
 
     (utterances,) = _resamples(50, None, 400, 0)
     assert (utterances.sum(axis=1) == 50).all()
