@@ -21,7 +21,8 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, load_recipe, to_yaml
 from sa2sr.errors import UserError
 from sa2sr.studies.document import Column, Document, Section, Table
 from sa2sr.studies.folders import read_folders
-from sa2sr.studies.records import Evaluation, short_names
+from sa2sr.studies.naming import short_names
+from sa2sr.studies.records import Evaluation
 from sa2sr.studies.rendering import html, markdown, table_latex
 from sa2sr.studies.report import make_report
 from sa2sr.studies.systems import RESAMPLES, System

@@ -45,7 +45,7 @@ from sa2sr.studies.audit_sentences import (
     voices_of,
 )
 from sa2sr.studies.document import printable
-from sa2sr.studies.records import short_names
+from sa2sr.studies.naming import short_names
 from sa2sr.studies.rendering import markdown
 
 SPEECH = Path("runs/audit-speech")

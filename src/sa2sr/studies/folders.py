@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sa2sr.studies.naming import short_names
 from sa2sr.studies.records import (
     Evaluation,
     Place,
@@ -15,7 +16,6 @@ from sa2sr.studies.records import (
     is_run_folder,
     read_evaluation,
     read_training_run,
-    short_names,
 )
 from sa2sr.studies.systems import split_seed
 

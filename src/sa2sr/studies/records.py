@@ -1,12 +1,7 @@
 """What run folders and evaluation folders say, read so that nothing missing or broken in them stops a report."""
 
-import csv
-import io
-import json
-import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +12,10 @@ from numpy.typing import NDArray
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, Stage, load_recipe, probability_of, validate
 from sa2sr.errors import UserError
 from sa2sr.studies.document import printable
+from sa2sr.studies.lenient import csv_rows, json_lines, json_object, number, numbers, one_line
 
 _CLASSES = {name: index for index, name in enumerate(SENTIMENTS)}
 _PROBABILITY, _CATEGORY = probability_of(""), probability_of("truth")
-_MOST_BYTES = 50_000_000  # of a file that is read
 CELL_FILE = "cell.json"  # of a run folder of a study
 
 
@@ -118,11 +113,11 @@ def read_training_run(path: Path, name: str) -> TrainingRun:
     try:
         recipe = load_recipe(path / "recipe.yaml")
     except UserError as error:
-        problems.append(_one_line(error, path))
-    history = list(_json_lines(path / "history.jsonl", problems))
+        problems.append(one_line(error, path))
+    history = list(json_lines(path / "history.jsonl", problems))
     if not history:
         problems.append(f"{path / 'history.jsonl'}: tells of no epoch")
-    environment = _json_object(path / "environment.json", problems)
+    environment = json_object(path / "environment.json", problems)
     finished = (path / "metrics.json").is_file()
     if not finished:
         problems.append(f"{path}: has not finished (no metrics.json); shown as far as it went")
@@ -131,7 +126,7 @@ def read_training_run(path: Path, name: str) -> TrainingRun:
 
 def read_places(path: Path) -> tuple[Place, ...]:
     """Where a run folder of a study stands in the tables; empty for others."""
-    places = _json_object(path / CELL_FILE, []).get("places") if (path / CELL_FILE).is_file() else None
+    places = json_object(path / CELL_FILE, []).get("places") if (path / CELL_FILE).is_file() else None
     found = []
     for place in places if isinstance(places, list) else []:
         try:
@@ -211,11 +206,11 @@ class Evaluation:
 
 def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation | None:
     """Read an evaluation folder; none, and a line in ``problems``, if nothing can be compared in it."""
-    metrics = _json_object(path / "metrics.json", problems)
-    rows = _csv_rows(path / "predictions.csv", problems)
+    metrics = json_object(path / "metrics.json", problems)
+    rows = csv_rows(path / "predictions.csv", problems)
     if not rows:
         return None
-    ratings = _numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
+    ratings = numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
     places = read_places(path.parent.parent)
     columns = [name for name in rows[0] if name.startswith(_PROBABILITY) and name != _CATEGORY]
     evaluation = Evaluation(
@@ -228,16 +223,16 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         genders=[row.get("gender") or None for row in rows],
         sentences=[row.get("sentence") or None for row in rows],
         ratings=ratings,
-        predictions=_numbers(rows, DIMENSIONS),
+        predictions=numbers(rows, DIMENSIONS),
         references=[row.get("text_truth") or "" for row in rows],
         hypotheses=[row["text"] for row in rows] if "text" in rows[0] else None,
         sentiments=np.array([_CLASSES.get(row.get("sentiment_truth") or "", -1) for row in rows]),
-        probabilities=_known_rows(_numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
+        probabilities=_known_rows(numbers(rows, SENTIMENTS)) if SENTIMENTS[0] in rows[0] else None,
         places=places,
         transcribes=metrics.get("transcribes") is True,
         categories=[row.get(_CATEGORY) or None for row in rows],
         classes=[printable(name.removeprefix(_PROBABILITY)) for name in columns],
-        category_probabilities=_known_rows(_numbers(rows, columns)) if columns else None,
+        category_probabilities=_known_rows(numbers(rows, columns)) if columns else None,
     )
     said = (evaluation.has_emotions, evaluation.has_transcripts, evaluation.has_sentiments, evaluation.has_categories)
     if not any(said):
@@ -248,7 +243,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
 
 def evaluated_run(path: Path) -> Path:
     """The run folder, or else the model folder, that an evaluation folder is about."""
-    model = _json_object(path / "metrics.json", []).get("model")
+    model = json_object(path / "metrics.json", []).get("model")
     if not isinstance(model, str) or not model:
         return path
     folder = Path(model)
@@ -260,116 +255,14 @@ def is_evaluation_folder(path: Path) -> bool:
     return (path / "predictions.csv").is_file()
 
 
-def number(mapping: Any, *keys: str) -> float | None:
-    """A finite number in nested mappings; none where there is no such."""
-    for key in keys:
-        if not isinstance(mapping, Mapping):
-            return None
-        mapping = mapping.get(key)
-    good = isinstance(mapping, int | float) and not isinstance(mapping, bool) and math.isfinite(mapping)
-    return float(mapping) if good else None
-
-
 def is_run_folder(path: Path) -> bool:
     """Whether a training wrote this folder."""
     return (path / "history.jsonl").is_file() or (path / "recipe.yaml").is_file()
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """The end of each path, as short as tells it from the others: ``sa2sr``, or ``a/sa2sr`` beside ``b/sa2sr``."""
-    parts = [Path(os.path.abspath(path)).parts for path in paths]
-    names = []
-    for own in parts:
-        others = [other for other in parts if other != own]
-        length = next((n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others)), len(own))
-        names.append(printable("/".join(own[-length:])))
-    return names
-
-
-def file_names(texts: Sequence[str]) -> list[str]:
-    """Texts as different file names of letters, digits and hyphens."""
-    names: list[str] = []
-    for text in texts:
-        name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
-        names.append(name if name and name not in names else f"{name}-{len(names) + 1}".lstrip("-"))
-    return names
-
-
-def _json_object(path: Path, problems: list[str]) -> dict[str, Any]:
-    text = _text(path, problems)
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{path}: is not JSON ({_one_line(error, path)})")
-        return {}
-    if not isinstance(value, dict):
-        problems.append(f"{path}: is not a JSON object")
-        return {}
-    return value
-
-
-def _json_lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
-    text = _text(path, problems) or ""
-    for line_number, line in enumerate(text.splitlines(), start=1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            yield value
-        else:
-            problems.append(f"{path}, line {line_number}: is not a JSON object; left out")
-
-
-def _text(path: Path, problems: list[str]) -> str | None:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            problems.append(f"{path}: is larger than {_MOST_BYTES:,} bytes; left out")
-            return None
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        problems.append(f"{path}: cannot be read ({error.strerror})")
-    except UnicodeDecodeError:
-        problems.append(f"{path}: is not UTF-8 text")
-    return None
-
-
-def _one_line(error: Exception, path: Path) -> str:
-    return " ".join(str(error).split())[:300] or f"{path}: {type(error).__name__}"
-
-
-def _csv_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
-    text = _text(path, problems)
-    if text is None:
-        return []
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval="", restkey="_", strict=True))
-    except csv.Error as error:
-        problems.append(f"{path}: is not CSV ({error})")
-        return []
-    if not rows:
-        problems.append(f"{path}: holds no predictions")
-    return rows
-
-
-def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> NDArray[np.float64]:
-    """Columns of a table, (rows, columns), NaN where there is no finite number."""
-    return np.array([[_csv_number(row, column) for column in columns] for row in rows])
-
-
 def _known_rows(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities with rows that are not known as chance."""
     return np.where(np.isfinite(probabilities), probabilities, 1 / probabilities.shape[1])
-
-
-def _csv_number(row: Mapping[str, str], column: str) -> float:
-    try:
-        value = float(row.get(column) or "nan")
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def _test_set(metrics: Mapping[str, Any], path: Path, places: Sequence[Place]) -> str:

@@ -15,7 +15,8 @@ from sa2sr.studies.class_sections import category_section, mean_uar
 from sa2sr.studies.document import Document, Section, number_text, printable
 from sa2sr.studies.emotion_sections import emotion_section
 from sa2sr.studies.folders import read_folders
-from sa2sr.studies.records import Evaluation, Place, TrainingRun, file_names
+from sa2sr.studies.naming import file_names
+from sa2sr.studies.records import Evaluation, Place, TrainingRun
 from sa2sr.studies.rendering import ReportFiles, write_report
 from sa2sr.studies.speech_sections import speech_section
 from sa2sr.studies.sweep_sections import SweepResult, Value, sweep_section

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from sa2sr.config import Recipe, Regression, Stage, load_recipe
 from sa2sr.errors import CorpusError, UserError
 from sa2sr.network.folder import WEIGHTS_FILE, find_model
-from sa2sr.studies.records import Place, file_names
+from sa2sr.studies.naming import file_names
+from sa2sr.studies.records import Place
 from sa2sr.studies.study_settings import FinetuningSets, PretrainingSets, Study, Sweep, System
 
 StageName: TypeAlias = Literal["pretraining", "finetuning", "regression"]

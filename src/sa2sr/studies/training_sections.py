@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from sa2sr.config import DIMENSIONS, to_yaml
 from sa2sr.studies.class_sections import CLASS_COLUMNS
 from sa2sr.studies.document import Block, Cell, Code, Column, Picture, Pictures, Section, Table, number_text, printable
+from sa2sr.studies.lenient import number
 from sa2sr.studies.plots import Curve, curves
-from sa2sr.studies.records import TrainingRun, number
+from sa2sr.studies.records import TrainingRun
 
 _SCORES = (
     Column("cer", "CER", best="lowest"),
