@@ -303,6 +303,9 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(whole: Any) -> None:
     assert len(counted) < len(weights)  # heads of the pre-training came along
     assert int(costs["sa2sr"]["parameters"]) == int(costs["none"]["parameters"]) == sum(w.size for w in counted)
     assert (costs["none"]["pretraining_minutes"], costs["sa2sr"]["pretraining_minutes"] != "") == ("", True)
+    told = json.loads((out / "finetuned/tones/none-seed0/evaluation/unseen/metrics.json").read_text())
+    assert float(costs["none"]["prediction_real_time"]) > 0
+    assert told["seconds"] > 0
     log = (out / "pretrained" / "diverging-seed0" / "log.txt").read_text()
     assert "not finite" in log
     environment = json.loads((out / "finetuned" / "tones" / "none-seed0" / "environment.json").read_text())

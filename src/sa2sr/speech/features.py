@@ -72,10 +72,10 @@ def lfbe(waveform: Waveform, settings: FrontEnd) -> Frames:
 
 def normalise(frames: Frames) -> Frames:
     """Mean 0 and variance 1 of each filter over the time of the utterance; a constant filter becomes 0."""
-    mean = frames.mean(0, dtype=np.float64)
-    spread = frames.std(0, dtype=np.float64)
-    scale = np.where(spread > 1e-5, 1.0 / np.maximum(spread, 1e-5), 0.0)
-    normalised: Frames = ((frames - mean) * scale).astype(np.float32)
+    centred = frames - frames.mean(0, dtype=np.float64)
+    spread = np.sqrt(np.einsum("tf,tf->f", centred, centred) / len(frames))
+    centred *= np.where(spread > 1e-5, 1.0 / np.maximum(spread, 1e-5), 0.0)
+    normalised: Frames = centred.astype(np.float32)
     return normalised
 
 

@@ -172,6 +172,7 @@ class Evaluation:
     categories: Sequence[str | None] = ()  # of emotion, N; none where unknown
     classes: Sequence[str] = ()  # K, that the model tells apart; none if it does not
     category_probabilities: NDArray[np.float64] | None = None  # (N, K)
+    speed: float | None = None  # seconds of speech that were predicted in a second
 
     @property
     def has_emotions(self) -> bool:
@@ -213,6 +214,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
     ratings = numbers(rows, [f"{dimension}_truth" for dimension in DIMENSIONS])
     places = read_places(path.parent.parent)
     columns = [name for name in rows[0] if name.startswith(_PROBABILITY) and name != _CATEGORY]
+    hours, seconds = number(metrics, "hours"), number(metrics, "seconds")
     evaluation = Evaluation(
         system=system,
         path=path,
@@ -233,6 +235,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         categories=[row.get(_CATEGORY) or None for row in rows],
         classes=[printable(name.removeprefix(_PROBABILITY)) for name in columns],
         category_probabilities=_known_rows(numbers(rows, columns)) if columns else None,
+        speed=3600 * hours / seconds if hours is not None and seconds is not None and seconds > 0 else None,
     )
     said = (evaluation.has_emotions, evaluation.has_transcripts, evaluation.has_sentiments, evaluation.has_categories)
     if not any(said):

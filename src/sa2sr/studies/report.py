@@ -184,7 +184,7 @@ def _training_sections(results: Results) -> list[Section]:
         if own := [run for run in results.runs if run.stage_name == stage and run.history]:
             sections.append(section(own, results.colours))
     if any(run.history for run in results.runs):
-        sections.append(costs_section(results.runs))
+        sections.append(costs_section(results.runs, results.evaluations))
     if results.runs:
         sections.append(provenance_section(results.runs))
     return sections

@@ -13,7 +13,7 @@ from sa2sr.studies.class_sections import CLASS_COLUMNS
 from sa2sr.studies.document import Block, Cell, Code, Column, Picture, Pictures, Section, Table, number_text, printable
 from sa2sr.studies.lenient import number
 from sa2sr.studies.plots import Curve, curves
-from sa2sr.studies.records import TrainingRun
+from sa2sr.studies.records import Evaluation, TrainingRun, evaluated_run
 
 _SCORES = (
     Column("cer", "CER", best="lowest"),
@@ -72,15 +72,19 @@ def finetuning_section(runs: Sequence[TrainingRun], colours: Mapping[str, int]) 
     return Section("Fine-tuning", [table, _curves(runs, "finetuning", [c.key for c in scores], colours)])
 
 
-def costs_section(runs: Sequence[TrainingRun]) -> Section:
-    """What each system costs: parameters, and the minutes of its trainings, means over the seeds."""
+def costs_section(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> Section:
+    """What each system costs: parameters, minutes of training, and how fast it predicts; means over the seeds."""
     by_path = {os.path.realpath(run.path): run for run in runs}
     columns = [
         Column("system", "system"),
         Column("parameters", "parameters"),
         Column("pretraining_minutes", "pre-training, minutes", digits=1),
         Column("finetuning_minutes", "fine-tuning, minutes", digits=1),
+        Column("prediction_real_time", "prediction, x real time", digits=0),
     ]
+    speeds: dict[Path, list[float]] = {}
+    for each in evaluations:
+        speeds.setdefault(evaluated_run(each.path).resolve(), []).extend([each.speed] if each.speed else [])
     tuned = [run for run in runs if run.stage_name == "finetuning" and run.is_of_grid]
     encoders = {run.path: by_path.get(os.path.realpath(str(run.environment.get("--encoder")))) for run in tuned}
     used = {encoder.path for encoder in encoders.values() if encoder is not None}
@@ -94,11 +98,13 @@ def costs_section(runs: Sequence[TrainingRun]) -> Section:
                 parameters(own[0].path / "model"),
                 _mean([_minutes(run) for run in pretrained if run is not None]),
                 _mean([_minutes(run) for run in own if run.stage_name == "finetuning"]),
+                _mean([speed for run in own for speed in speeds.get(run.path.resolve(), [])]),
             ]
         )
     caption = (
         "Parameters of the encoder and of the heads for emotions; those of the pre-training do not count. Systems that "
-        "share a pre-training each name its time. How many trainings ran beside each other is not known here."
+        "share a pre-training each name its time. How many trainings ran beside each other is not known here. "
+        "Predictions are those of the evaluations: in torch, decoding and the start included."
     )
     return Section("Costs", [_without_empty_columns("costs", columns, rows, caption)])
 

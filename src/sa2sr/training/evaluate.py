@@ -7,6 +7,7 @@
 """
 
 import csv
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ def evaluate(
         TableError: if the predictions are no submission
     """
     accelerator, calibration = make_accelerator("fp32"), None
+    begun = time.perf_counter()
     scale: Scale | None
     categories: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
@@ -90,6 +92,7 @@ def evaluate(
         _check_reading(name, network.settings.reads_texts, read)
         recognised = None if read is None else read == "recognised"
         heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
+    seconds = time.perf_counter() - begun  # the model loaded, audio decoded
     metrics = {
         "model": str(source.resolve()),
         "name": name,
@@ -99,6 +102,7 @@ def evaluate(
         "read": read,
         "utterances": len(heard.utterances),
         "hours": sum(u.seconds for u in heard.utterances) / 3600,
+        "seconds": round(seconds, 2),
         "left_out": dict(heard.left_out),
         "failures": heard.failures,
         "resamples": resamples,
