@@ -20,7 +20,7 @@ from sa2sr.config import DIMENSIONS, Scale
 from sa2sr.cuts import make_cut, write_cuts
 from sa2sr.errors import CorpusError, TableError
 from sa2sr.inference.rows import Row
-from sa2sr.inference.table import EmotionTable
+from sa2sr.inference.table import EmotionTable, Heading
 from sa2sr.submission import SCALE, read_submission, write_submission
 from sa2sr.training.evaluate import evaluate
 
@@ -126,11 +126,11 @@ def test_what_is_written_is_read(
 
 def test_a_table_on_another_scale_is_mapped(tmp_path: Path) -> None:
     rows = [Row("calls/a.wav", 0, 1, 0.0, 5.0, 10.0)]
-    EmotionTable(rows, TENTH, "m").write_submission(tmp_path / "x.csv")
+    EmotionTable(rows, Heading(TENTH, "m")).write_submission(tmp_path / "x.csv")
     assert read_submission(tmp_path / "x.csv") == {"a.wav": (1.0, 4.0, 7.0)}
     for second in (Row("calls/a.wav", 1, 2, 1, 1, 1), Row("more/a.wav", 0, 1, 1, 1, 1)):
         with pytest.raises(TableError, match=r"there are several for a.wav"):
-            EmotionTable([*rows, second], TENTH, "m").write_submission(tmp_path / "y.csv")
+            EmotionTable([*rows, second], Heading(TENTH, "m")).write_submission(tmp_path / "y.csv")
     assert not (tmp_path / "y.csv").exists()
 
 

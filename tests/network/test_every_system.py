@@ -85,7 +85,7 @@ def said(model: SpeechModel, batch: Batch) -> dict[str, list[Any]]:
     states, lengths = model.states(batch.frames, batch.lengths), model.state_lengths(batch.lengths)
     found: dict[str, list[Any]] = {}
     for name, task in model.tasks().items():
-        read = model.read_by(name, states, batch.frames)
+        read = model.read_by(name, states, lengths, batch.frames)
         found[name] = task.predict(read, lengths)
         found[f"{name} evaluated"] = task.evaluate(read, lengths, batch)
     return found
