@@ -1,7 +1,7 @@
 #!/bin/sh
 # How the model that comes with the package was made: an encoder that has heard spoken text (examples/spoken_emobank.sh)
 # goes on with English speech of people, and is then fine-tuned on RAVDESS (emotions in the voice, proxy ratings) and
-# spoken EmoBank (valence in words, readers' ratings) together. Everything is chosen on development sets.
+# spoken EmoBank (valence in words, readers' ratings) together. Its card says how it was chosen.
 #
 #     sh examples/shipped_model.sh CORPORA      CORPORA holds the folders LibriSpeech, speechocean762 and RAVDESS
 #

@@ -211,6 +211,9 @@ def test_from_the_package_s_own_encoder(manifests: tuple[Path, Path], tmp_path: 
         ModelError, match=r"was trained with encoder\.layers = 3, .* give the command encoder"
     ) as raised:
         train(load_recipe("sa2sr-small", changes), "finetuning", tmp_path / "no", start_from="default")
+    conformer = load_recipe("sa2sr-conformer-small", changes)
+    with pytest.raises(ModelError, match=r"encoder\.kind = lstm, .* give the command 'encoder\.kind=\"lstm\"'"):
+        train(conformer, "finetuning", tmp_path / "no", start_from="default")
     remedy = shlex.split(str(raised.value).partition("give the command ")[2].partition(", or take")[0])
     recipe = load_recipe("sa2sr-small", [*changes, *remedy])
     run = train(recipe, "finetuning", tmp_path / "run", start_from="default")

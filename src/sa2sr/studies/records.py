@@ -172,6 +172,7 @@ class Evaluation:
     categories: Sequence[str | None] = ()  # of emotion, N; none where unknown
     classes: Sequence[str] = ()  # K, that the model tells apart; none if it does not
     category_probabilities: NDArray[np.float64] | None = None  # (N, K)
+    run: Path | None = None  # or else the model folder, that was evaluated
     speed: float | None = None  # seconds of speech that were predicted in a second
 
     @property
@@ -235,6 +236,7 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
         categories=[row.get(_CATEGORY) or None for row in rows],
         classes=[printable(name.removeprefix(_PROBABILITY)) for name in columns],
         category_probabilities=_known_rows(numbers(rows, columns)) if columns else None,
+        run=_run_of(metrics, path),
         speed=3600 * hours / seconds if hours is not None and seconds is not None and seconds > 0 else None,
     )
     said = (evaluation.has_emotions, evaluation.has_transcripts, evaluation.has_sentiments, evaluation.has_categories)
@@ -246,7 +248,11 @@ def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation 
 
 def evaluated_run(path: Path) -> Path:
     """The run folder, or else the model folder, that an evaluation folder is about."""
-    model = json_object(path / "metrics.json", []).get("model")
+    return _run_of(json_object(path / "metrics.json", []), path)
+
+
+def _run_of(metrics: Mapping[str, Any], path: Path) -> Path:
+    model = metrics.get("model")
     if not isinstance(model, str) or not model:
         return path
     folder = Path(model)

@@ -13,7 +13,7 @@ from sa2sr.studies.class_sections import CLASS_COLUMNS
 from sa2sr.studies.document import Block, Cell, Code, Column, Picture, Pictures, Section, Table, number_text, printable
 from sa2sr.studies.lenient import number
 from sa2sr.studies.plots import Curve, curves
-from sa2sr.studies.records import Evaluation, TrainingRun, evaluated_run
+from sa2sr.studies.records import Evaluation, TrainingRun
 
 _SCORES = (
     Column("cer", "CER", best="lowest"),
@@ -82,9 +82,9 @@ def costs_section(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]
         Column("finetuning_minutes", "fine-tuning, minutes", digits=1),
         Column("prediction_real_time", "prediction, x real time", digits=0),
     ]
-    speeds: dict[Path, list[float]] = {}
+    speeds: dict[str, list[Cell]] = {}
     for each in evaluations:
-        speeds.setdefault(evaluated_run(each.path).resolve(), []).extend([each.speed] if each.speed else [])
+        speeds.setdefault(os.path.realpath(each.run or each.path), []).append(each.speed)
     tuned = [run for run in runs if run.stage_name == "finetuning" and run.is_of_grid]
     encoders = {run.path: by_path.get(os.path.realpath(str(run.environment.get("--encoder")))) for run in tuned}
     used = {encoder.path for encoder in encoders.values() if encoder is not None}
@@ -98,7 +98,7 @@ def costs_section(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]
                 parameters(own[0].path / "model"),
                 _mean([_minutes(run) for run in pretrained if run is not None]),
                 _mean([_minutes(run) for run in own if run.stage_name == "finetuning"]),
-                _mean([speed for run in own for speed in speeds.get(run.path.resolve(), [])]),
+                _mean([speed for run in own for speed in speeds.get(os.path.realpath(run.path), [])]),
             ]
         )
     caption = (

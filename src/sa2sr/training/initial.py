@@ -96,22 +96,20 @@ def _kept(earlier: ModelSettings) -> list[tuple[str, ObjectiveSettings]]:
 
 
 def _check_same(earlier: ModelSettings, recipe: Recipe, source: str) -> None:
-    if earlier.encoder.kind != recipe.encoder.kind:  # their settings have nothing to compare
-        raise ModelError(
-            f"{source}: was trained with encoder.kind = {earlier.encoder.kind}, but the recipe '{recipe.name}' has "
-            f"{recipe.encoder.kind}; they must be the same: take another recipe, or another model"
-        )
     differing = []
     for part in ("encoder", "frontend"):
         there, here = (getattr(each, part).model_dump(mode="json") for each in (earlier, recipe))
-        names = [name for name in here if name not in _MAY_DIFFER and there.get(name) != here[name]]
-        differing += [(f"{part}.{name}", there.get(name), here[name]) for name in names]
+        names = [name for name in here if name not in _MAY_DIFFER and name in there and there[name] != here[name]]
+        differing += [(f"{part}.{name}", there[name], here[name]) for name in names]
     if differing:
         key, there, here = differing[0]
         changes = " ".join(shlex.quote(f"{key}={json.dumps(value)}") for key, value, _ in differing)
+        pretrained = [each.encoder.kind == "transformers" for each in (earlier, recipe)]
+        # A pre-trained encoder has other settings, so that changes to them do not make one of the other.
+        remedy = f"give the command {changes}, or take" if len({*pretrained}) == 1 else "take"
         raise ModelError(
             f"{source}: was trained with {key} = {there}, but the recipe '{recipe.name}' has {here}; they must be the "
-            f"same: give the command {changes}, or take another recipe"
+            f"same: {remedy} another recipe"
         )
 
 
