@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -92,6 +92,13 @@ def assert_same(outputs: Outputs, expected: Sequence[Outputs]) -> None:
             np.testing.assert_allclose(outputs[name][index], alone[name], rtol=0, atol=CLOSE)
 
 
+def is_steady(network: SpeechModel, frames: NDArray[np.float32], outputs: Outputs) -> bool:
+    """Whether rounding is not what decides: a layer norm over two random channels can be a switch, and then torch in
+    single precision is itself farther than ``CLOSE`` from double precision."""
+    moved = by_torch(network, frames * np.float32(1 + 1e-6))
+    return all(float(np.abs(moved[name] - outputs[name]).max()) < CLOSE for name in outputs.keys() - {"steps"})
+
+
 # --- The graph computes what torch computes ---------------------------------------------------------------------------
 
 
@@ -146,10 +153,12 @@ def test_any_network_on_any_batch(
     random = np.random.default_rng(seed)
     network = random_network(chosen, seed, gain=2)
     utterances = [random.standard_normal((each, chosen.frontend.filters), dtype=np.float32) for each in lengths]
+    expected = [by_torch(network, each) for each in utterances]
+    assume(all(is_steady(network, *pair) for pair in zip(utterances, expected, strict=True)))
     graph = build_graph(chosen, weights_of(network))
     onnx.checker.check_model(graph, full_check=True)
     outputs = by_onnx(session_of(graph), utterances, padding, fill)
-    assert_same(outputs, [by_torch(network, each) for each in utterances])
+    assert_same(outputs, expected)
 
 
 @pytest.mark.parametrize(
