@@ -12,9 +12,13 @@ import soundfile
 from numpy.typing import NDArray
 
 import sa2sr
+from sa2sr.audio import probe
+from sa2sr.config import Scale
+from sa2sr.cuts import make_cut, write_cuts
 
 RandomModel = Callable[..., Path]
 Voice = Callable[..., NDArray[np.float32]]
+SCALE = Scale(name="1-7", low=1, high=7)
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -61,3 +65,40 @@ def test_lowest_valence(random_model: RandomModel, voice: Voice, tmp_path: Path)
     means = {file: np.mean([r.valence for r in table if r.file == file]) for file in {r.file for r in table}}
     printed = run("lowest_valence.py", tmp_path / "calls", "2", model).splitlines()
     assert [line.split()[1] for line in printed[1:]] == sorted(means, key=lambda file: means[file])[:2]
+
+
+def test_emotions_and_recording_conditions(random_model: RandomModel, voice: Voice, tmp_path: Path) -> None:
+    """Both tables, and the row without a change against what the model predicts of the files."""
+    model, files, cuts = random_model(gain=3), [], []
+    for number in range(8):
+        files.append(tmp_path / f"{number}.wav")
+        soundfile.write(files[-1], voice(1.0, number), 16_000, subtype="FLOAT")
+        ratings = {"activation": 1 + 0.5 * number, "valence": 5 - 0.3 * number}
+        emotion = ("angry", "happy", "sad", "sad")[number % 4]
+        cut = make_cut(str(number), files[-1], probe(files[-1]), emotion=emotion, ratings=ratings, scale=SCALE)
+        cuts.append(cut)
+    write_cuts(tmp_path / "cuts.jsonl", cuts)
+    table = sa2sr.load(model).predict(files)
+
+    heading, _, first, *others = run("recording_conditions.py", tmp_path / "cuts.jsonl", model).splitlines()
+    assert "activation CCC" in heading
+    assert len(others) == 7
+    assert all(row.count("|") == heading.count("|") for row in others)
+    name, activation, valence, dominance, angry, happy = first.strip("| ").split(" | ")
+    assert name == "as recorded"
+    for printed, dimension, truth in (
+        (activation, "activation", 1 + 0.5 * np.arange(8)),
+        (valence, "valence", 5 - 0.3 * np.arange(8)),
+    ):
+        predicted = table.column(dimension)
+        (spread, shared), (_, true_spread) = np.cov(predicted, truth, bias=True)
+        expected = 2 * shared / (spread + true_spread + (predicted.mean() - truth.mean()) ** 2)
+        assert float(printed) == pytest.approx(expected, abs=6e-4)
+    assert dominance == "nan"
+    heard = table.column("activation")
+    for printed, start in ((angry, 0), (happy, 1)):
+        pairs = [heard[high] > heard[low] for high in (start, start + 4) for low in (2, 3, 6, 7)]
+        assert float(printed) == pytest.approx(np.mean(pairs))
+
+    rows = run("emotions_apart.py", tmp_path / "cuts.jsonl", model).splitlines()
+    assert next(row for row in rows if row.startswith("| angry above sad: 6 |")).split("|")[2].split()[0] == angry

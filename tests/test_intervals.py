@@ -16,6 +16,7 @@ from sa2sr.intervals import (
     bounds,
     calibration,
     coverage,
+    pooled,
     thinned,
 )
 
@@ -81,6 +82,43 @@ def test_a_million_residuals_are_kept_in_a_thousand() -> None:
     ordered = np.sort(residuals)
     for level in (0.5, 0.8, 0.9, 0.95, 0.99):
         assert few.half_width(level) == ordered[math.ceil(level * 1_000_001 - 1e-6) - 1]
+
+
+@given(st.lists(sizes, min_size=1, max_size=4), levels)
+def test_pooled_residuals_are_those_of_all_trainings(trainings: list[list[float]], level: float) -> None:
+    parts = [Calibration(cuts=(f"{n % 2}/dev.jsonl",), valence=kept(each)) for n, each in enumerate(trainings)]
+    found = pooled(parts)
+    assert found.valence == kept([size for each in trainings for size in each])
+    assert found.activation is None
+    assert found.trainings == len(trainings)
+    assert pooled([found, found]).trainings == 2 * len(trainings)
+    assert found.cuts == ("0/dev.jsonl", "1/dev.jsonl")[: len(trainings)]
+
+
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=4), st.integers(0, 2**32 - 1), st.integers(1, 99))
+@settings(max_examples=40, deadline=None)
+def test_thinned_residuals_are_pooled_by_what_they_stand_for(counts: list[int], seed: int, per_cent: int) -> None:
+    """As near to all of them as a thousandth of each training's utterances."""
+    random = np.random.default_rng(seed)
+    trainings = [np.abs(random.normal(random.uniform(0, 3), 1, count)) for count in counts]
+    everything = np.sort(np.concatenate(trainings))
+    found = pooled([Calibration(valence=kept(each)) for each in trainings]).valence
+    assert found is not None
+    assert found.utterances == len(everything)
+    half_width = found.half_width(per_cent / 100)
+    if math.isfinite(half_width):
+        share = np.mean(everything <= half_width)
+        slack = (len(trainings) + 1) / (MOST_RESIDUALS + 1) + 1 / len(everything)
+        assert per_cent / 100 - slack <= share <= per_cent / 100 + slack
+
+
+def test_speakers_of_pooled_residuals_are_unknown_where_some_are() -> None:
+    ratings = np.array([[4.0, 4.0, np.nan]] * 3)
+    known, unknown = (calibration(np.ones((3, 3)), ratings, names) for names in (("a", "b", "b"), ()))
+    for parts, speakers in (((known, known), 4), ((known, unknown), 0)):
+        found = pooled(parts).valence
+        assert found is not None
+        assert (found.utterances, found.speakers) == (6, speakers)
 
 
 def people(random: np.random.Generator, count: int) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ width keeps the promise.
 
 The promise is about utterances that are exchangeable with those measured: of the same kind of speech, speakers and
 raters. Residuals of one speaker resemble each other, so that a few speakers say less than many utterances suggest.
+Where speakers are few, each can be left out of one of several trainings, whose residuals are then pooled
+(cross-conformal prediction: Vovk, 2015; Barber et al., 2021, on how near it comes to the promise).
 """
 
 import math
@@ -64,6 +66,7 @@ class Calibration(Settings):
 
     format: Literal[1] = 1
     cuts: tuple[Annotated[str, Field(max_length=600)], ...] = Field(default=(), max_length=MOST_MANIFESTS)
+    trainings: int = Field(default=1, ge=1)  # whose residuals are pooled
     activation: Residuals | None = None
     valence: Residuals | None = None
     dominance: Residuals | None = None
@@ -103,17 +106,50 @@ def calibration(
     return Calibration(cuts=sources[:MOST_MANIFESTS], **found)
 
 
-def thinned(residuals: ArrayLike, most: int = MOST_RESIDUALS) -> Floats:
+def pooled(parts: Sequence[Calibration]) -> Calibration:
+    """The residuals of several trainings on different parts of a corpus, each on what it was not trained on.
+
+    Utterances and speakers are added up, those that several trainings were measured on too.
+    """
+    found = {}
+    for dimension in DIMENSIONS:
+        known = [each.dimensions[dimension] for each in parts if dimension in each.dimensions]
+        if known:
+            found[dimension] = _together(known)
+    cuts = dict.fromkeys(name for each in parts for name in each.cuts)
+    trainings = sum(each.trainings for each in parts)
+    return Calibration(cuts=tuple(cuts)[:MOST_MANIFESTS], trainings=trainings, **found)
+
+
+def _together(parts: Sequence[Residuals]) -> Residuals:
+    sizes = np.concatenate([each.sizes for each in parts])
+    stand_for = np.concatenate([np.full(len(each.sizes), each.utterances / len(each.sizes)) for each in parts])
+    return Residuals(
+        utterances=sum(each.utterances for each in parts),
+        speakers=sum(each.speakers for each in parts) if all(each.speakers for each in parts) else 0,
+        sizes=tuple(thinned(sizes, stand_for=stand_for).tolist()),
+    )
+
+
+def thinned(residuals: ArrayLike, most: int = MOST_RESIDUALS, stand_for: ArrayLike = 1.0) -> Floats:
     """At most ``most`` of the residuals, ascending: those with ranks ceil(j * (n + 1) / (most + 1)), j = 1, 2, ...
 
     A half width that is taken from these is never below that from all of them, and equal at each multiple of
     1 / (most + 1).
+
+    Args:
+        residuals: (n,)
+        most: that are kept
+        stand_for: how many utterances each stands for, where some have been thinned before
     """
-    ordered = np.sort(np.asarray(residuals, float))
-    if len(ordered) <= most:
-        return ordered
-    ranks = -(-np.arange(1, most + 1) * (len(ordered) + 1) // (most + 1))
-    return ordered[ranks - 1]
+    found = np.asarray(residuals, float)
+    order = np.argsort(found, kind="stable")
+    utterances = np.cumsum(np.broadcast_to(np.asarray(stand_for, float), found.shape)[order])
+    count = round(utterances[-1])
+    if count <= most:
+        return found[order]
+    ranks = -(-np.arange(1, most + 1) * (count + 1) // (most + 1))
+    return found[order][np.searchsorted(utterances, ranks - 1e-6)]
 
 
 def bounds(predictions: ArrayLike, half_widths: ArrayLike, scale: Scale) -> tuple[Floats, Floats]:

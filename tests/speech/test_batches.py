@@ -274,6 +274,30 @@ def test_masks_depend_on_seed_epoch_utterance_and_speed_alone(utterances: list[U
     assert sum(masked(other[item][1]) != mask for item, mask in zip(items, masks, strict=True)) > 0.9 * len(masks)
 
 
+def test_a_share_of_utterances_sounds_as_if_recorded_otherwise(utterances: list[Utterance]) -> None:
+    """The rest is as the source has it, and the same utterance in the same epoch always sounds the same."""
+    stored = extract(np.zeros(16_000, np.float32), FRONTEND)
+
+    def source(index: int, speed: float) -> NDArray[np.float32]:
+        return stored
+
+    def heard(recording: float, seed: int = 3, epochs: int = 40) -> list[NDArray[np.float32]]:
+        augmentation = Augmentation(recording=recording, probability=0.0)
+        dataset = SpeechDataset(utterances, FRONTEND, augmentation, source=source, seed=seed)
+        return [dataset[Item(epoch, index, 1.1)][1] for epoch in range(epochs) for index in range(7)]
+
+    def is_stored(frames: NDArray[np.float32]) -> bool:
+        return np.array_equal(frames, stack(stored, 3))
+
+    assert all(is_stored(frames) for frames in heard(0.0, epochs=2))
+    half, again = heard(0.5), heard(0.5)
+    assert all(np.array_equal(*pair) for pair in zip(half, again, strict=True))
+    assert np.mean([is_stored(frames) for frames in half]) == pytest.approx(0.5, abs=0.12)
+    every = heard(1.0)
+    assert not any(is_stored(frames) for frames in every)
+    assert len({frames.tobytes() for frames in every}) > 0.9 * len(every)
+
+
 def test_a_source_is_asked_for_the_utterance_and_the_speed(utterances: list[Utterance]) -> None:
     def source(index: int, speed: float) -> NDArray[np.float16]:
         return np.full((4, 40), index + speed, np.float16)

@@ -14,6 +14,7 @@ from sa2sr.config import DIMENSIONS, Recipe, Scale
 from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import CorpusError, ModelError
 from sa2sr.inference import load
+from sa2sr.intervals import pooled
 from sa2sr.network.folder import INTERVALS_FILE, read_calibration
 from sa2sr.training.calibration import calibrate
 from sa2sr.training.evaluate import evaluate
@@ -150,6 +151,33 @@ def test_the_command_calibrates_and_an_evaluation_reports_coverage(
     shift_predictions(model, 0.8)
     broken = evaluate(model, [paths["test"]], tmp_path / "broken", resamples=1).metrics["intervals"]
     assert all(each["coverage"] < 0.75 for each in broken["levels"]["0.9"].values())
+
+
+def test_residuals_of_several_trainings_are_pooled(
+    random_model: Callable[..., Path], rated: tuple[Path, dict[str, Path]]
+) -> None:
+    model, paths = rated
+    others = [random_model(spread=0.2, seed=seed) for seed in (1, 2)]
+    parts = [calibrate(other, [path]) for other, path in zip(others, paths.values(), strict=True)]
+    assert calibrate(model, pool=others) == read_calibration(model) == pooled(parts)
+    own = calibrate(model, [paths["test"]])
+    assert calibrate(model, [paths["test"]], pool=others) == pooled([own, *parts])
+
+
+def test_what_cannot_be_pooled_is_named(random_model: Callable[..., Path], rated: tuple[Path, dict[str, Path]]) -> None:
+    model, paths = rated
+    other = random_model(spread=0.2, seed=1)
+    with pytest.raises(ModelError, match="no residuals to pool"):
+        calibrate(model, pool=[other])
+    before = calibrate(model, [paths["calls"]])
+    with pytest.raises(ModelError, match="is the model to calibrate"):
+        calibrate(model, pool=[model])
+    calibrate(other, [paths["test"]])
+    settings = other / "config.yaml"
+    settings.write_text(settings.read_text().replace("high: 7", "high: 9"))
+    with pytest.raises(ModelError, match="on another scale"):
+        calibrate(model, pool=[other])
+    assert read_calibration(model) == before
 
 
 def test_too_few_utterances_give_no_interval(

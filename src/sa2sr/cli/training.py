@@ -171,20 +171,32 @@ def evaluate(
 @app.command()
 def calibrate(
     model: ModelArgument,
-    manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with ratings.")],
+    manifests: Annotated[list[Path] | None, typer.Argument(metavar="CUTS", help="Manifests with ratings.")] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="Another training of the same system, whose own calibration is added; may be repeated."),
+    ] = None,
     map_scale: MapScaleOption = False,
 ) -> None:
     """Measure how far a model is off, and keep that in its folder: the intervals of its predictions come from it.
 
     A fine-tuning does this on its development set. Do it again on rated speech of your own kind, which the model was
-    not trained on, and preferably of many speakers. Writes intervals.json into the model folder.
+    not trained on, and preferably of many speakers. Where speakers are few, train several times, each time with other
+    speakers for development, and pool what all of them found. Writes intervals.json into the model folder. Examples:
 
-    Example: sa2sr calibrate runs/emotion cuts/calls.jsonl.gz
+    sa2sr calibrate runs/emotion cuts/calls.jsonl.gz
+
+    sa2sr calibrate runs/final --pool runs/fold1 --pool runs/fold2 --pool runs/fold3
     """
+    if not manifests and not pool:
+        raise UserError("name cuts to calibrate on, or other trainings with --pool")
+
     from sa2sr.intervals import LEVEL
     from sa2sr.training.calibration import calibrate as calibrate_model
 
-    for dimension, residuals in calibrate_model(model, manifests, map_scale=map_scale).dimensions.items():
+    for dimension, residuals in calibrate_model(
+        model, manifests or [], pool=pool or [], map_scale=map_scale
+    ).dimensions.items():
         speakers = f" of {residuals.speakers:,} speakers" if residuals.speakers else ""
         half_width = residuals.half_width(LEVEL)
         width = f"+-{half_width:.2f} at {100 * LEVEL:g} %" if isfinite(half_width) else "too few for an interval"

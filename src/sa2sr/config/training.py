@@ -11,10 +11,11 @@ from sa2sr.config.objectives import Objectives
 
 
 class Augmentation(Settings):
-    """Speed perturbation, then SpecAugment."""
+    """Speed perturbation, other recording conditions, then SpecAugment."""
 
     speeds: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
     every_speed: bool = True  # an epoch hears each utterance at all speeds; otherwise at one drawn speed
+    recording: Fraction = 0.0  # share of utterances that sound as if recorded otherwise: room, line, noise, level
     probability: Fraction = 0.5  # that an utterance is masked
     time_masks: int = Field(default=2, ge=0, le=100)
     time_width: int = Field(default=40, ge=1)  # frames at most

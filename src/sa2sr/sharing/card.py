@@ -169,6 +169,8 @@ def _intervals(calibration: Calibration) -> str:
         for dimension, each in calibration.dimensions.items()
     )
     source = f" on {', '.join(calibration.cuts)}" if calibration.cuts else ""
+    if calibration.trainings > 1:
+        source += f", of {calibration.trainings} trainings with different speakers for development"
     return (
         f"They come from split conformal prediction{source} ({basis}), and hold their share of ratings of speech like "
         "that. `sa2sr calibrate` makes them hold for yours."

@@ -18,6 +18,7 @@ from sa2sr.config import Augmentation, Batches, FrontEnd
 from sa2sr.cuts import load_waveform
 from sa2sr.errors import AudioError
 from sa2sr.speech.augmentation import mask, mask_waveform
+from sa2sr.speech.conditions import rerecord
 from sa2sr.speech.features import extract, stack
 from sa2sr.speech.utterances import Utterance
 
@@ -155,7 +156,7 @@ def _pack(durations: NDArray[np.float64], settings: Batches) -> list[slice]:
 
 
 class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
-    """Items to stacked, masked frames."""
+    """Items to stacked, augmented frames."""
 
     def __init__(
         self,
@@ -178,13 +179,13 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
         utterance = self.utterances[item.index]
         if item.blank:
             return self._without_speech(utterance, None)
+        state = [self.seed, item.epoch, item.index, round(item.speed * 1000)]
+        random = np.random.default_rng(state + [item.copy] * (item.copy > 0))
         try:
-            frames = self._frames(utterance, item)
+            frames = self._frames(utterance, item, random)
         except AudioError as error:
             return self._without_speech(utterance, str(error))
         if self.augmentation.probability:
-            state = [self.seed, item.epoch, item.index, round(item.speed * 1000)]
-            random = np.random.default_rng(state + [item.copy] * (item.copy > 0))
             if self.frontend.kind == "waveform":
                 frames = mask_waveform(frames, self.augmentation, self.frontend.step_samples, random)
             else:
@@ -197,11 +198,13 @@ class SpeechDataset(Dataset[tuple[Utterance, NDArray[np.float32], str | None]]):
         """The batch keeps its size; without labels the utterance takes part in no loss."""
         return Utterance(utterance.name, utterance.cut, 0.0), np.zeros((1, self.frontend.dimension), np.float32), reason
 
-    def _frames(self, utterance: Utterance, item: Item) -> NDArray[np.float32]:
-        if self.source is not None:
+    def _frames(self, utterance: Utterance, item: Item, random: np.random.Generator) -> NDArray[np.float32]:
+        rerecorded = self.augmentation.recording and random.random() < self.augmentation.recording
+        if self.source is not None and not rerecorded:
             return self.source(item.index, item.speed).astype(np.float32)
-        waveform = load_waveform(utterance.cut, self.frontend.sampling_rate)
-        return extract(change_speed(waveform, item.speed), self.frontend)
+        rate = self.frontend.sampling_rate
+        waveform = change_speed(load_waveform(utterance.cut, rate), item.speed)
+        return extract(rerecord(waveform, rate, random) if rerecorded else waveform, self.frontend)
 
 
 def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) -> Batch:

@@ -20,7 +20,7 @@ PRE_EMPHASIS = 0.97
 LOW_HZ = 20.0
 BELOW_NYQUIST_HZ = 400.0  # the highest filter ends here below half the sampling rate
 FLOOR = float(np.finfo(np.float32).eps)  # of an energy, before the logarithm
-_BLOCK = 256  # frames at a time: what is computed from them fits into the processor's cache
+_BLOCK = 96  # frames at a time: what is computed from them fits into the cache, and is memory that malloc keeps
 
 
 def frame_count(samples: int, settings: FrontEnd) -> int:

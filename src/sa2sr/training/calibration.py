@@ -7,10 +7,17 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from sa2sr.config import Stage
+from sa2sr.config import Scale, Stage
 from sa2sr.errors import CorpusError, ModelError
-from sa2sr.intervals import Calibration, calibration
-from sa2sr.network.folder import find_model, is_shared, write_calibration
+from sa2sr.intervals import Calibration, calibration, pooled
+from sa2sr.network.folder import (
+    find_model,
+    is_exported,
+    is_shared,
+    read_calibration,
+    read_settings,
+    write_calibration,
+)
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.training.data import StageData
@@ -19,7 +26,13 @@ from sa2sr.training.hearing import hear, within_scale
 from sa2sr.training.optimisation import make_accelerator
 
 
-def calibrate(model: str | Path, manifests: Sequence[str | Path], *, map_scale: bool = False) -> Calibration:
+def calibrate(
+    model: str | Path,
+    manifests: Sequence[str | Path] = (),
+    *,
+    pool: Sequence[str | Path] = (),
+    map_scale: bool = False,
+) -> Calibration:
     """Measure the residuals of a model on the utterances of manifests, and keep them in its folder.
 
     They replace those of the development set that a fine-tuning leaves there.
@@ -27,21 +40,44 @@ def calibrate(model: str | Path, manifests: Sequence[str | Path], *, map_scale: 
     Args:
         model: a model folder, or a run folder
         manifests: of cuts with ratings, which the model was not trained on
+        pool: other trainings of the same system, whose kept residuals are added to these: see
+            :func:`sa2sr.intervals.pooled`
         map_scale: map ratings on another scale linearly onto the model's
 
     Raises:
         CorpusError: if there are no ratings, or they are on another scale
-        ModelError: if there is no such model, or it does not predict emotions
+        ModelError: if there is no such model, or it does not predict emotions; if one of ``pool`` has no residuals, or
+            predicts on another scale
     """
     folder = find_model(model)
     if is_shared(folder):
         raise ModelError(f"{model}: is not yours to change; copy it with 'sa2sr pack {model} OUT', and calibrate OUT")
     accelerator = make_accelerator("fp32")
     network = load_model(folder, accelerator.device)
-    heard = hear(network, manifests, accelerator, {"emotion": network.emotion}, map_scale=map_scale)
-    found = measured(heard.said["emotion"], heard.utterances, manifests)
+    tasks = {"emotion": network.emotion}  # or an error
+    parts = [_kept_residuals(each, folder, network.settings.scale) for each in pool]
+    if manifests or not pool:
+        heard = hear(network, manifests, accelerator, tasks, map_scale=map_scale)
+        parts.insert(0, measured(heard.said["emotion"], heard.utterances, manifests))
+    found = pooled(parts)
     if accelerator.is_main_process:
         write_calibration(folder, found)
+    return found
+
+
+def _kept_residuals(model: str | Path, calibrated: Path, scale: Scale | None) -> Calibration:
+    """Of another training than that which is calibrated, on the same scale."""
+    folder = find_model(model)
+    if folder.resolve() == calibrated.resolve():
+        raise ModelError(f"{model}: is the model to calibrate, which replaces what it would give; pool it from a copy")
+    found = read_calibration(folder)
+    if found is None:
+        raise ModelError(f"{model}: has no residuals to pool; a fine-tuning keeps them when it is over")
+    theirs = read_settings(folder, exported=is_exported(folder)).scale
+    if scale is None or theirs is None or (theirs.low, theirs.high) != (scale.low, scale.high):
+        raise ModelError(
+            f"{model}: predicts on another scale than {calibrated}, so that their residuals cannot be pooled"
+        )
     return found
 
 
