@@ -10,6 +10,7 @@ of them. MODEL is a model folder or a name on the hub; by default it is the mode
 import csv
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,15 @@ def main(table: str, model: str | None = None) -> None:
     """Print the differences."""
     with open(table, encoding="utf-8", newline="") as file:
         asked = list(csv.DictReader(file))
+    if not asked or {"file", "speaker", "group"} - asked[0].keys():
+        sys.exit(f"{table}: needs the columns file, speaker and group, and a line for each file")
     predicted = sa2sr.load(model).predict([line["file"] for line in asked])
     emotions = defaultdict(list)  # by file; a long one has several rows
     for row in predicted:
-        emotions[row.file].append([getattr(row, dimension) for dimension in DIMENSIONS])
+        emotions[Path(row.file)].append([getattr(row, dimension) for dimension in DIMENSIONS])
     heard: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     for line in asked:
-        heard[line["group"]][line["speaker"]] += emotions[line["file"]]
+        heard[line["group"]][line["speaker"]] += emotions[Path(line["file"])]
     if len(heard) != 2:
         sys.exit(f"{table}: has the groups {', '.join(heard)}; two are compared")
     (one, first), (other, second) = (

@@ -19,7 +19,7 @@ def main(audio_folder: str, how_many: str = "5", model: str | None = None) -> No
     table = sa2sr.load(model).predict(audio_folder, window=6, hop=3)
     calls: dict[str, list[Row]] = defaultdict(list)
     for row in table:
-        if not row.note:  # silence and the like say nothing about a call
+        if not {"silent", "short"} & set(row.note.split("; ")):  # these say nothing about a call
             calls[row.file].append(row)
     ranked = sorted(calls.items(), key=lambda call: mean(row.valence for row in call[1]))
     print(f"valence on the scale {table.scale.name}: {table.scale.low:g} to {table.scale.high:g}")

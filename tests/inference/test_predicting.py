@@ -256,6 +256,24 @@ def test_arrays_that_are_not_audio(model: Model, samples: NDArray, rate: int | N
         model.predict(samples, rate)
 
 
+@pytest.mark.parametrize("audio", [None, 3, [0.1, 0.2], (np.zeros(9), 16_000), [np.zeros(9)], ["a.wav", None]])
+def test_what_is_no_audio_is_said(model: Model, audio: object) -> None:
+    with pytest.raises(TypeError, match=r"named by a str, a Path or a Segment, not by a \w+; samples are one array"):
+        model.predict(audio)
+
+
+def test_an_array_of_names_and_rates_of_other_types(model: Model, voice: Voice, tmp_path: Path) -> None:
+    samples = voice(0.5)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    (expected,) = model.predict([tmp_path / "a.wav"]).rows
+    for names in (np.array([str(tmp_path / "a.wav")]), np.array([tmp_path / "a.wav"], object)):
+        assert model.predict(names).rows == [expected]
+    row = model.predict(samples, np.float64(8000))[0]
+    assert row.note == "upsampled from 8000 Hz"
+    with pytest.raises(ValueError, match="files have their own"):
+        model.predict(tmp_path / "a.wav", 16_000)
+
+
 def test_one_bad_file_raises_and_one_of_several_does_not(model: Model, voice: Voice, tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("no audio")

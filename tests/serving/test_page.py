@@ -191,6 +191,43 @@ def test_a_recording_of_the_microphone(open_page: Open, server: Server) -> None:
     assert server.metric("sa2sr_streams") == 0
 
 
+TRACKS = """
+const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);
+window.tracks = [];
+media.getUserMedia = async (options) => {
+  await new Promise((done) => { window.allow = done; if (!window.hesitates) done(); });
+  const stream = await ask(options);
+  window.tracks.push(...stream.getTracks());
+  return stream;
+};
+"""
+
+
+def test_a_recording_that_is_not_wanted_any_more_closes_the_microphone(open_page: Open) -> None:
+    """Its card is removed while the browser asks whether the page may listen."""
+    page = open_page()
+    expect(page.locator("#model")).to_contain_text("rates from")
+    page.evaluate(f"window.hesitates = true; {TRACKS}")
+    page.get_by_role("button", name="Record").click()
+    page.locator(".card .remove").click()
+    page.evaluate("window.allow()")
+    page.wait_for_function("window.tracks.length && window.tracks.every((track) => track.readyState === 'ended')")
+    record = page.get_by_role("button", name="Record")
+    expect(record).to_be_enabled()
+    expect(record).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_recorder_that_cannot_be_loaded_closes_the_microphone(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#model")).to_contain_text("rates from")
+    page.evaluate(TRACKS)
+    page.route("**/capture.js", lambda route: route.abort())
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#problem")).to_contain_text("cannot be listened to")
+    page.wait_for_function("window.tracks.length && window.tracks.every((track) => track.readyState === 'ended')")
+    expect(page.locator(".card")).to_have_count(0)
+
+
 def test_several_files_side_by_side(open_page: Open, speech: Path, tmp_path: Path) -> None:
     other = shutil.copy(speech, tmp_path / "<b>other.wav")
     page = open_page(width=1400)

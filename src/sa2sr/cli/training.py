@@ -1,6 +1,7 @@
 """Commands that train models and measure them."""
 
 import json
+from itertools import takewhile
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,9 @@ def recipe(
 
     if name is None:
         for shipped, path in shipped_recipes().items():
-            typer.echo(f"{shipped:16}{path.read_text(encoding='utf-8').partition(chr(10))[0].lstrip('# ')}")
+            comment = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+            what, *_ = " ".join(line.lstrip("# ") for line in comment).split(". ")
+            typer.echo(f"{shipped:30}{what}")
     else:
         typer.echo(to_yaml(load_recipe(name, changes or [])), nl=False)
 

@@ -103,7 +103,7 @@ def array_clips(
     """
     if sampling_rate is None:
         raise AudioError(name, "an array needs its sampling rate, such as predict(samples, 16000)")
-    source_rate, rate = checked_rate(sampling_rate, name), frontend.sampling_rate
+    source_rate, rate = checked_rate(int(sampling_rate), name), frontend.sampling_rate
     array = np.asarray(samples)
     waveform = resample(mono(array, name), source_rate, rate)
     if windows or vad:

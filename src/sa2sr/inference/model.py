@@ -16,7 +16,7 @@ from sa2sr.inference.batches import batched, look_ahead
 from sa2sr.inference.clips import Clip, array_clips, file_clips
 from sa2sr.inference.engine import Engine, make_engine
 from sa2sr.inference.heard import make_row
-from sa2sr.inference.sources import Segment, Source, find_audio, is_single
+from sa2sr.inference.sources import Segment, Source, are_samples, find_audio, is_single
 from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EXTRAS, UNIT, EmotionTable, Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import Windows
@@ -273,8 +273,9 @@ class Model:
         Raises:
             AudioError: if a single file or array cannot be read
             ModelError: if the model does not predict emotions, or has no intervals of this level, or no such head
+            TypeError: if something that is no audio stands in its place
             ValueError: if ``longest``, ``window`` or ``hop`` is not a sensible duration, ``level`` is not a share, or
-                there is no such scale
+                there is no such scale; if a sampling rate is given for files
         """
         heading, windows = (
             self.heading(scale, level, transcript=transcript, sentiment=sentiment),
@@ -284,18 +285,21 @@ class Model:
             raise ValueError(f"longest must be a duration in seconds, not {longest}")
         if windows and vad:
             raise ValueError("rows are windows or stretches of speech (vad), not both")
-        is_array, is_path = hasattr(audio, "__array__"), isinstance(audio, str | Path | Segment)
+        is_array = are_samples(audio, sampling_rate)
+        is_one = isinstance(audio, str) or not isinstance(audio, Iterable)
+        if sampling_rate is not None and not is_array:
+            raise ValueError(f"{sampling_rate} Hz is the sampling rate of an array; files have their own")
         if is_array:
             clips = self.array_clips(audio, sampling_rate, name=name, longest=longest, windows=windows, vad=vad)
         else:
-            clips = self.clips(find_audio([audio] if is_path else audio), longest=longest, windows=windows, vad=vad)
+            clips = self.clips(find_audio([audio] if is_one else audio), longest=longest, windows=windows, vad=vad)
         table = EmotionTable([], heading)
         for each in self.rows(clips, heading.level, heading.extras):
             if isinstance(each, Row):
                 table.rows.append(on_scale(each, self.output_scale(), heading.scale))
             else:
                 table.failures.append(each)
-        single = is_array or isinstance(audio, Segment) or (is_path and is_single(audio))
+        single = is_array or isinstance(audio, Segment) or (is_one and is_single(audio))
         if single and not table.rows:
             raise AudioError(table.failures[0].file, table.failures[0].reason)
         return table
@@ -305,7 +309,7 @@ class Model:
         sampling_rate: int,
         *,
         window: float = 6.0,
-        hop: float = 2.0,
+        hop: float | None = None,
         channels: int = 1,
         name: str = "stream",
         level: float | None = None,
@@ -318,7 +322,7 @@ class Model:
         Args:
             sampling_rate: of the chunks, in Hz
             window: duration of a row
-            hop: from a row to the next
+            hop: from a row to the next; by default 2, or the window where it is shorter
             channels: of the chunks
             name: of the stream, in its rows
             level: of the intervals, as in :meth:`predict`
@@ -332,7 +336,8 @@ class Model:
             ValueError: if the durations are not sensible, ``level`` is not a share, or there is no such scale
         """
         heading = self.heading(scale, level, transcript=transcript, sentiment=sentiment)
-        return Stream(self, sampling_rate, Windows(window, hop), heading, channels=channels, name=name)
+        windows = Windows(window, min(2.0, window) if hop is None else hop)
+        return Stream(self, sampling_rate, windows, heading, channels=channels, name=name)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Share the model on the Hugging Face hub; returns its address there.

@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sa2sr import containers
 from sa2sr.audio import SUFFIXES
@@ -40,11 +43,19 @@ def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
     folders that the lines of a text file name. What exists under a name is never taken for a pattern or a list. A
     folder that cannot be read or has no audio, a pattern without a match and a list that cannot be read become
     failures.
+
+    Raises:
+        TypeError: if something else names audio
     """
     for each in named:
         if isinstance(each, Segment | Failure):
             yield each
             continue
+        if not isinstance(each, str | Path):
+            raise TypeError(
+                f"audio is named by a str, a Path or a Segment, not by a {type(each).__name__}; samples are one array "
+                "with their sampling rate, such as predict(numpy.array(samples), 16000)"
+            )
         path, text = Path(each), str(each)
         if is_folder(path):
             yield from _audio_below(path)
@@ -54,6 +65,11 @@ def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
             yield from _matching(text)
         else:
             yield path
+
+
+def are_samples(audio: Any, sampling_rate: float | None) -> bool:
+    """Whether audio is an array of samples; without a sampling rate it may be one of names, as in a table."""
+    return hasattr(audio, "__array__") and (sampling_rate is not None or np.asarray(audio).dtype.kind not in "OSU")
 
 
 def is_single(named: str | Path) -> bool:

@@ -56,6 +56,8 @@ def find_model(model: str | Path | None = None, revision: str | None = None) -> 
     from sa2sr.network.hub import HubName, fetch
 
     if model is None or (str(model) == SHIPPED and not Path(model).exists()):
+        if revision is not None:
+            raise ModelError(f"revision '{revision}' is of a model on the hub: name it, as user/name")
         return _shipped_model()
     path = Path(model)
     if not path.exists() and (name := HubName.parse(model)) and (name.explicit or not Path(name.user).is_dir()):

@@ -126,7 +126,7 @@ async function record() {
   get("record").disabled = true;
   try {
     recording = await startRecording(chosen);
-    showRecording(true);
+    showRecording(recording !== null);
   } catch (error) {
     problem(error.message);
   }
@@ -153,6 +153,10 @@ async function startRecording({ window, hop, ...rest }) {
     card.remove();
     throw error;
   });
+  if (!cards.has(card)) { // it was removed while the browser asked
+    microphone.close();
+    return null;
+  }
   card.busy("Connecting …");
 
   const done = (message) => {

@@ -19,19 +19,23 @@ export async function openMicrophone(heard) {
     throw new Error(REASONS[error.name] ?? `The microphone cannot be used (${error.name}).`);
   }
   const context = new AudioContext();
-  await context.audioWorklet.addModule("capture.js");
-  const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1 });
-  capture.port.onmessage = ({ data }) => heard(data.samples, data.peak, context.sampleRate);
-  context.createMediaStreamSource(media).connect(capture);
-  await context.resume();
-  return {
-    rate: context.sampleRate,
-    close() {
-      capture.port.onmessage = null;
-      for (const track of media.getTracks()) track.stop();
-      if (context.state !== "closed") context.close();
-    },
+  let listening = true;
+  const close = () => {
+    listening = false;
+    for (const track of media.getTracks()) track.stop();
+    if (context.state !== "closed") context.close();
   };
+  try {
+    await context.audioWorklet.addModule("capture.js");
+    const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1 });
+    capture.port.onmessage = ({ data }) => listening && heard(data.samples, data.peak, context.sampleRate);
+    context.createMediaStreamSource(media).connect(capture);
+    await context.resume();
+  } catch (error) {
+    close();
+    throw new Error(`The microphone cannot be listened to (${error.message}).`);
+  }
+  return { rate: context.sampleRate, close };
 }
 
 // Samples as a WAV file, to listen to.
