@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import correlate
 
 from sa2sr.audio import opened, probe, read, read_parts, verify
 from sa2sr.containers import demuxer_of
@@ -25,10 +26,10 @@ KINDS = {  # name: codec, container, whether it is lossless
 }
 
 
-def encode(path: Path, samples: NDArray[np.float32], codec: str, form: str) -> Path:
+def encode(path: Path, samples: NDArray[np.float32], codec: str, form: str, **options: str) -> Path:
     """Samples (channels, samples) at 48 kHz as a file."""
     layout = {1: "mono", 2: "stereo"}[len(samples)]
-    with av.open(str(path), "w", format=form) as container:
+    with av.open(str(path), "w", format=form, options=options) as container:
         track = container.add_stream(codec, rate=RATE, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate, frame.pts = RATE, 0
@@ -60,6 +61,39 @@ def test_what_was_encoded_comes_back(files: dict[str, Path], voice: Voice, name:
     match = np.correlate(decoded[RATE - 4_096 : RATE + 8_192 + 4_096], middle, "valid")
     lag = int(match.argmax()) - 4_096
     assert np.corrcoef(decoded[RATE + lag : RATE + lag + 8_192], middle)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", "libopus"), ("a.mkv", "libopus"), ("a.mka", "aac")])
+def test_the_first_packet_is_not_lost(tmp_path: Path, name: str, codec: str) -> None:
+    """Its time is before zero, where codecs settle; the file is long enough to have an index, which seeks use."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 12 * RATE).astype(np.float32)
+    path = encode(tmp_path / name, noise[None], codec, "webm" if name.endswith("webm") else "matroska")
+
+    def lag(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> int:
+        return int(correlate(decoded, original).argmax()) - (len(original) - 1)
+
+    decoded = read(path, RATE)
+    assert lag(decoded, noise) == 0
+    assert 0 <= len(decoded) - len(noise) < (1 if codec == "libopus" else 1_024)  # AAC fills its last frame
+    assert lag(read(path, RATE, offset=7.5, duration=2.0), noise[15 * RATE // 2 :][: 2 * RATE]) == 0
+
+
+@pytest.mark.parametrize("form", ["webm", "matroska"])
+def test_a_truncated_file_that_knows_its_duration(tmp_path: Path, voice: Voice, form: str) -> None:
+    speech = voice(8.0, 1, RATE)[None]
+    path = encode(tmp_path / "a", speech, "libopus", form)
+    assert len(read(path, RATE)) == 8 * RATE
+    content = path.read_bytes()
+    for kept in (0.3, 0.9):
+        path.write_bytes(content[: int(kept * len(content))])
+        for function in (probe, verify, lambda path: read(path, RATE)):
+            with pytest.raises(AudioError, match="is truncated"):
+                function(path)
+    # A browser's recorder cannot go back to write the duration, and may be stopped anywhere.
+    content = encode(path, speech, "libopus", form, live="1").read_bytes()
+    assert len(read(path, RATE)) == 8 * RATE
+    path.write_bytes(content[: len(content) // 2])
+    assert len(read(path, RATE)) / RATE == pytest.approx(4.0, abs=1.0)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -141,3 +175,18 @@ def test_a_film_without_sound(tmp_path: Path) -> None:
         container.mux(track.encode(None))
     with pytest.raises(AudioError, match="has no audio track"):
         read(path, 16_000)
+
+
+def test_a_film_that_goes_on_without_sound(tmp_path: Path, voice: Voice) -> None:
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        film, sound = container.add_stream("mpeg4", rate=5), container.add_stream("flac", rate=RATE, layout="mono")
+        film.width = film.height = 32
+        frame = av.AudioFrame.from_ndarray(voice(1.0, 1, RATE)[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        for each in (frame, None):
+            container.mux(sound.encode(each))
+        for _ in range(15):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))))
+        container.mux(film.encode(None))
+    assert len(read(path, RATE)) == RATE

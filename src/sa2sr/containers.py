@@ -24,6 +24,8 @@ _MAGIC = {  # demuxer: position and bytes
 }
 _SEEK_FROM = 30.0  # seconds into a file, from which on a seek is worth its inexactness
 _BEFORE = 1.0  # seconds before the wanted sample where decoding begins after a seek; decoders need some to settle
+# Microseconds; in these files a first packet, with which a codec settles, has a time before zero.
+_BEGINNING = {"matroska": -1_000_000}
 _BLOCK_VALUES = 1 << 17  # samples of all channels that are gathered at a time
 
 
@@ -56,7 +58,7 @@ class Container:
             raise AudioError(
                 path, "is in a container that needs PyAV: pip install 'sa2sr[av]', or convert it with ffmpeg"
             ) from None
-        self.path, self._av = path, av
+        self.path, self._demuxer, self._av = path, demuxer, av
         av.logging.set_level(av.logging.PANIC)  # what goes wrong is raised
         self._file = path.open("rb")
         try:
@@ -108,7 +110,7 @@ class Container:
         """Of each frame what is asked for, (samples, channels)."""
         end = None if count is None else start + count
         position: int | None = 0
-        self._container.seek(0)
+        self._container.seek(_BEGINNING.get(self._demuxer, 0))
         if start >= _SEEK_FROM * self.sampling_rate:
             origin = next((self._time(frame) for frame in self._frames()), 0.0)
             seconds, position = origin + start / self.sampling_rate - _BEFORE, None
@@ -151,18 +153,25 @@ class Container:
         return samples
 
     def _seconds(self) -> float:
-        """Duration of the track; where the file does not say, as from a browser's recorder, its packets are counted."""
-        base = self._track.time_base
+        """Duration of the track; where it does not say, as in webm and mkv, its packets are counted.
+
+        Such a file may say how long it is as a whole, which its longest track must reach. One from a browser's recorder
+        says nothing, and has what it has.
+        """
         if self._track.duration:
-            return float(self._track.duration * base)
-        end, first = 0.0, float((self._track.start_time or 0) * base)
+            return float(self._track.duration * self._track.time_base)
+        ends = {track.index: 0.0 for track in self._container.streams}
         try:
-            for packet in self._container.demux(self._track):
+            for packet in self._container.demux():
                 if packet.pts is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * base))
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    ends[packet.stream.index] = max(ends[packet.stream.index], end)
         except (self._av.FFmpegError, EOFError, ValueError) as error:
             raise AudioError(self.path, f"cannot be decoded ({_reason(error)}); is it truncated?") from None
-        return end - first
+        promised, found = (self._container.duration or 0) / self._av.time_base, max(ends.values())
+        if found < 0.99 * promised - 0.1:
+            raise AudioError(self.path, f"is truncated: {found:g} of {promised:g} s are there")
+        return ends[self._track.index] - float((self._track.start_time or 0) * self._track.time_base)
 
 
 def _reason(error: Exception) -> str:
