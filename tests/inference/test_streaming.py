@@ -75,6 +75,30 @@ def test_windows_cover_all_audio_whatever_the_blocks(samples: int, one: int, oth
     assert not samples or ends[-1] == samples
 
 
+def test_a_block_that_completes_no_window_is_all_that_is_copied() -> None:
+    cutter = Cutter(Windows(600, 600), RATE)
+    cutter.push(np.zeros(500 * RATE, np.float32))
+    one = np.zeros(1, np.float32)
+    cutter.push(one)
+    tracemalloc.start()
+    try:
+        assert not any(cutter.push(one) for _ in range(100))
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # bytes; the window has 38 million
+    finally:
+        tracemalloc.stop()
+
+
+def test_blocks_may_be_overwritten(voice: Voice) -> None:
+    """As by a microphone that has one buffer."""
+    speech, buffer = voice(1.0), np.empty(100, np.float32)
+    cutter, parts = Cutter(Windows(0.5, 0.3), RATE), []
+    for block in speech.reshape(-1, 100):
+        buffer[:] = block
+        parts += cutter.push(buffer)
+    for start, waveform in (*parts, *cutter.flush()):
+        np.testing.assert_array_equal(waveform, speech[start : start + 8_000])
+
+
 def test_windows_of_a_file(model: Model, voice: Voice, tmp_path: Path) -> None:
     speech = voice(10.3)
     soundfile.write(tmp_path / "a.wav", speech, RATE, subtype="FLOAT")
@@ -347,6 +371,13 @@ def test_the_command_reads_a_pipe(
     assert code == 1
     assert "not finite" in err
     assert 4 <= len(printed.splitlines()) <= 5
+    # It breaks off, or ends within what programs round.
+    code, printed, _ = predict(content[:-1_000], "-", "--model", folder)
+    assert (code, [json.loads(line)["end"] for line in printed.splitlines()]) == (0, [6, 8, pytest.approx(9, abs=0.1)])
+    code, printed, err = predict(content[: len(content) // 2], "-", "--model", folder, "--window", "2")
+    assert code == 1
+    assert "failed: -: is truncated: 71978 of 144000 bytes of audio came" in err
+    assert [json.loads(line)["end"] for line in printed.splitlines()] == [2, 4, pytest.approx(4.5, abs=0.01)]
     for content, arguments, reason in (
         (b"", ("-", "--model", folder), "nothing came"),
         (wav(np.zeros((1, 0)), RATE, "PCM_16"), ("-", "--model", folder), "holds no samples"),

@@ -187,14 +187,16 @@ class _Clock:
 
 
 def _rows_while_they_come(stream: Stream, pipe: Pipe) -> Iterator[Row | Failure]:
+    failures: list[Failure] = []
     try:
         for samples in pipe:
             yield from stream.push(samples)
     except KeyboardInterrupt:
         pass
     except AudioError as error:
-        yield Failure(stream.name, error.reason)
+        failures.append(Failure(stream.name, error.reason))
     yield from stream.flush()
+    yield from failures
 
 
 def _results(

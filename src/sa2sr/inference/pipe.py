@@ -45,11 +45,16 @@ class Pipe:
             code, bits, self.channels, self.sampling_rate, self._left = _read_header(source)
         else:
             code, bits, self.channels, self.sampling_rate, self._left = _PCM, 16, 1, raw_rate, None
+        self._promised = self._left or 0  # bytes of audio
         self._bytes = bits // 8  # of a sample
         self._type = "" if (code, bits) == (_PCM, 24) else _TYPES[code, bits]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Samples as they come: (samples,) or (channels, samples), in the type that they have."""
+        """Samples as they come: (samples,) or (channels, samples), in the type that they have.
+
+        Raises:
+            AudioError: after the last ones, if the header promised more
+        """
         frame, rest = self._bytes * self.channels, b""
         while content := self._read():
             content = rest + content
@@ -58,6 +63,9 @@ class Pipe:
             if whole:
                 samples = self._decode(content[:whole]).reshape(-1, self.channels)
                 yield samples[:, 0] if self.channels == 1 else samples.T
+        if self._left is not None and self._left > 0.01 * self._promised:
+            came = self._promised - self._left
+            raise AudioError(NAME, f"is truncated: {came} of {self._promised} bytes of audio came")
 
     def _read(self) -> bytes:
         content: bytes = self._read_some(_CHUNK if self._left is None else min(_CHUNK, self._left))

@@ -9,6 +9,18 @@ from sa2sr.speech.features import Waveform
 
 Part = tuple[int, Waveform]  # where it begins, in samples, and what is in it
 LONGEST_WINDOW = 600.0  # seconds
+_SHORTEST, _LONGEST = 0.01, 1e9  # seconds; more samples cannot be counted
+
+
+def check_longest(longest: float) -> float:
+    """The duration of a row at most, in seconds, as it is given.
+
+    Raises:
+        ValueError: if no row has such a duration
+    """
+    if not _SHORTEST <= longest <= _LONGEST:
+        raise ValueError(f"longest must be a duration from {_SHORTEST:g} to {_LONGEST:g} seconds, not {longest}")
+    return longest
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,10 @@ class Windows:
         Raises:
             ValueError: naming what is allowed
         """
-        if not 0.01 <= self.hop <= self.duration <= LONGEST_WINDOW:
+        if not _SHORTEST <= self.hop <= self.duration <= LONGEST_WINDOW:
             raise ValueError(
                 f"windows of {self.duration:g} s every {self.hop:g} s: "
-                f"needs 0.01 <= hop <= window <= {LONGEST_WINDOW:g} s, so that every sample is heard"
+                f"needs {_SHORTEST:g} <= hop <= window <= {LONGEST_WINDOW:g} s, so that every sample is heard"
             )
 
     @classmethod
@@ -55,25 +67,38 @@ class Cutter:
         self.hop = max(1, round(windows.hop * sampling_rate))
         self.start = 0  # of the next window
         self.heard = 0  # samples that have been in a window
-        self._waiting: Waveform = np.zeros(0, np.float32)  # from ``start`` on
+        self._waiting: Waveform = np.empty(0, np.float32)  # its first ``_length`` samples are those from ``start`` on
+        self._length = 0
 
     def push(self, block: Waveform) -> list[Part]:
         """Take a block and give the windows that it completes."""
-        waiting = np.concatenate([self._waiting, block])
-        count = max(0, (len(waiting) - self.size) // self.hop + 1)
+        if self._length + len(block) < self.size:
+            self._keep(block)
+            return []
+        waiting = np.concatenate([self._waiting[: self._length], block])
+        count = (len(waiting) - self.size) // self.hop + 1
         begins = range(0, count * self.hop, self.hop)
         parts = [(self.start + begin, waiting[begin : begin + self.size]) for begin in begins]
-        if count:
-            self.heard = parts[-1][0] + self.size
-            self.start += count * self.hop
-            waiting = waiting[count * self.hop :].copy()  # so that what has been cut can go
-        self._waiting = waiting
+        self.heard = parts[-1][0] + self.size
+        self.start += count * self.hop
+        self._length = 0
+        self._keep(waiting[count * self.hop :])
         return parts
 
     def flush(self) -> list[Part]:
         """Give the last window, if some of the audio has been in none."""
-        unheard = self.start + len(self._waiting) > self.heard
-        return [(self.start, self._waiting)] if unheard else []
+        unheard = self.start + self._length > self.heard
+        return [(self.start, self._waiting[: self._length])] if unheard else []
+
+    def _keep(self, block: Waveform) -> None:
+        """Copy a block to what waits, whose room doubles, so that small blocks do not move it each time."""
+        length = self._length + len(block)
+        if length > len(self._waiting):
+            roomy = np.empty(min(self.size, max(length, 2 * len(self._waiting))), np.float32)
+            roomy[: self._length] = self._waiting[: self._length]
+            self._waiting = roomy
+        self._waiting[self._length : length] = block
+        self._length = length
 
 
 def cut(blocks: Iterable[Waveform], windows: Windows, sampling_rate: int) -> Iterator[Part]:
