@@ -1,5 +1,6 @@
 import contextlib
 import math
+import os
 import pickle
 import random
 import struct
@@ -11,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from sa2sr import audio
-from sa2sr.audio import AudioInfo, change_speed, probe, read, read_parts, resample, verify
+from sa2sr.audio import AudioInfo, change_speed, opened, probe, read, read_parts, resample, verify
 from sa2sr.errors import AudioError
 
 FORMATS: dict[str, dict[str, str]] = {
@@ -89,12 +90,14 @@ def test_a_part_equals_the_same_part_of_the_whole(tmp_path: Path, suffix: str) -
     assert np.abs(part - whole[12_000:20_000]).max() < (1e-3 if suffix in ("ogg", "mp3") else 1e-9)
     assert len(read(path, 16_000, offset=1.5)) == 8_000
     assert len(read(path, 16_000, offset=1.5, duration=9.0)) == 8_000
-    for offset in (2.0, -0.1, math.nan, math.inf):
+    assert len(read(path, 16_000, offset=1.5, duration=1e305)) == 8_000
+    spans = [{"offset": offset} for offset in (2.0, -0.1, math.nan, math.inf, 1e305, -1e305)]
+    spans += [{"offset": 1.0, "duration": duration} for duration in (0.0, -1.0, math.nan)]
+    for span in spans:
         with pytest.raises(AudioError):
-            read(path, 16_000, offset=offset)
-    for duration in (0.0, -1.0, math.nan):
-        with pytest.raises(AudioError):
-            read(path, 16_000, duration=duration)
+            read(path, 16_000, **span)
+        with opened(path) as file, pytest.raises(AudioError):
+            list(file.parts(16_000, 30.0, **span))
 
 
 def test_blocks_join_seamlessly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +159,14 @@ def test_missing_files_folders_and_odd_names(tmp_path: Path) -> None:
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
     with pytest.raises(AudioError):
         probe(tmp_path / "loop.wav")
+
+
+def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", sine(440, 0.5)).rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    assert len(read(path, 16_000)) == 8_000
+    path.write_bytes(b"not audio at all")
+    with pytest.raises(AudioError, match="is not audio that libsndfile can read"):
+        read(path, 16_000)
 
 
 def test_empty_and_non_finite_audio(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +94,20 @@ def test_bad_files_are_listed_and_the_rest_goes_on(
     assert not errors.exists()
 
 
+def test_names_that_are_not_unicode(predict: Predict, model: Path, calls: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    odd = (calls / "a.wav").rename(os.fsdecode(os.fsencode(calls) + b"/\xff.wav"))
+    Path(os.fsdecode(os.fsencode(calls) + b"/\xfe.wav")).write_text("no audio")
+    arguments = [sys.executable, "-m", "sa2sr", "predict", calls, "--model", model, "--out", out]
+    answer = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert answer.returncode == 1
+    assert [Path(row.file).name for row in read_table(out)] == [odd.name, "b.flac", "c.ogg"]
+    failed, summary = answer.stderr.splitlines()
+    assert failed == f"failed: {calls}/\\udcfe.wav: is not audio that libsndfile can read (Format not recognised.)"
+    assert summary.startswith("3 rows of 4 files")
+    assert predict(odd, "--model", model) == 0  # printed
+
+
 def test_nothing_done_leaves_an_earlier_table(
     predict: Predict, model: Path, calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +150,8 @@ def test_mistakes_are_one_line_and_exit_with_2(
         ((calls, "--model", calls), "is not a model folder"),
         ((calls, "--model", model, "-o", "out.txt"), "a table is a .csv, a .jsonl or a .parquet file"),
         ((tmp_path / "empty", "--model", model), "is a folder without audio files"),
+        ((calls, "--model", model, "--longest", "inf"), "--longest: longest must be a duration"),
+        ((calls, "-m", model, "-o", tmp_path / "o.csv", "--submission", calls / "../o.csv"), "would replace the table"),
         ((calls, "--model", model, "--device", "abacus"), "device 'abacus' cannot be used"),
     ):
         assert predict(*arguments) == 2

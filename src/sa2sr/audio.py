@@ -5,6 +5,7 @@ aac, PyAV's; resampling is soxr's.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,8 +133,9 @@ class Audio:
         Raises:
             AudioError: if it cannot be decoded, possibly after some parts
         """
-        seconds = max(self.info.seconds - offset, 1e-6)
-        seconds = seconds if duration is None else min(seconds, duration)
+        start, samples = _span(self.path, self.info, offset, duration)
+        left = self.info.samples - start
+        seconds = (left if samples is None else min(left, samples)) / self.info.sampling_rate
         count = math.ceil(seconds / longest)
         size = math.ceil((longest if count == 1 else seconds / count) * sampling_rate)
         slack = sampling_rate // 2
@@ -248,10 +250,12 @@ def _open(path: str | Path) -> Iterator[_Decoder]:
             yield container
         return
     try:
-        file = soundfile.SoundFile(str(path))
+        # Bytes, since names on POSIX need not be Unicode
+        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
     except (soundfile.LibsndfileError, TypeError) as error:
         # raw formats need parameters that a file does not carry, hence TypeError
-        raise AudioError(path, f"is not audio that libsndfile can read ({error})") from None
+        reason = getattr(error, "error_string", error)
+        raise AudioError(path, f"is not audio that libsndfile can read ({reason})") from None
     with file:
         yield _SoundFile(path, file)
 
@@ -304,10 +308,11 @@ def _span(path: str | Path, info: AudioInfo, offset: float, duration: float | No
     """Where to begin and how much to decode, in samples of the file."""
     if not math.isfinite(offset) or not (duration is None or 0 < duration < math.inf):
         raise AudioError(path, f"cannot be read from {offset:g} s for {duration} s")
-    start = round(offset * info.sampling_rate)
+    start = round(min(max(offset, -1.0), info.seconds) * info.sampling_rate)  # products of larger numbers overflow
     if not 0 <= start < info.samples:
         raise AudioError(path, f"begins at {offset:g} s, but the file has {info.seconds:g} s")
-    return start, None if duration is None else max(1, round(duration * info.sampling_rate))
+    most = math.inf if duration is None else duration * info.sampling_rate
+    return start, None if math.isinf(most) else max(1, round(most))
 
 
 def _checked_info(path: str | Path, file: _Decoder) -> AudioInfo:

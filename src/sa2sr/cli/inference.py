@@ -102,9 +102,14 @@ def predict(
         raise UserError("--resume continues a table of files: name it with --out")
     if submission is not None and (out is None or from_pipe or vad or windows is not None):
         raise UserError("--submission is made of a table of whole files: name that with --out")
+    if submission is not None and out is not None and submission.resolve() == out.resolve():
+        raise UserError(f"--submission {submission} would replace the table of --out; give it another name")
     if vad and (windows is not None or from_pipe):
         raise UserError("--vad is for files, and without windows")
-    options = Options(longest, windows, vad, level, scale, transcript, sentiment)
+    try:
+        options = Options(longest, windows, vad, level, scale, transcript, sentiment)
+    except ValueError as error:
+        raise UserError(f"--longest: {error}") from None
     loaded = load(model, engine=engine, device=device, int8=int8)
     try:
         options.heading(loaded)

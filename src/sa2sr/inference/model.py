@@ -19,7 +19,7 @@ from sa2sr.inference.heard import make_row
 from sa2sr.inference.sources import Segment, Source, are_samples, find_audio, is_single
 from sa2sr.inference.stream import Stream
 from sa2sr.inference.table import EXTRAS, UNIT, EmotionTable, Failure, Heading, Row, on_scale
-from sa2sr.inference.windows import Windows
+from sa2sr.inference.windows import Windows, check_longest
 from sa2sr.intervals import LEVEL, Calibration
 from sa2sr.network.folder import (
     ENCODER_FILE,
@@ -281,8 +281,7 @@ class Model:
             self.heading(scale, level, transcript=transcript, sentiment=sentiment),
             Windows.of(window, hop),
         )
-        if not 0 < longest < math.inf:
-            raise ValueError(f"longest must be a duration in seconds, not {longest}")
+        check_longest(longest)
         if windows and vad:
             raise ValueError("rows are windows or stretches of speech (vad), not both")
         is_array = are_samples(audio, sampling_rate)

@@ -7,7 +7,7 @@ from typing import Any
 from sa2sr.inference.model import LONGEST, Model
 from sa2sr.inference.rows import Failure, Heading, Row, on_scale
 from sa2sr.inference.sources import Source
-from sa2sr.inference.windows import Windows
+from sa2sr.inference.windows import Windows, check_longest
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,14 @@ class Options:
     scale: str = "labels"
     transcript: bool = False
     sentiment: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: if no row has the duration ``longest``
+        """
+        check_longest(self.longest)
 
     def heading(self, model: Model) -> Heading:
         """What the table will be.

@@ -120,7 +120,7 @@ def _segment(file: str | None, start: str | None, end: str | None, table: Path, 
 
 def _listed(path: Path) -> Iterator[Source]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             while line := file.readline(_LONGEST_NAME):
                 if name := line.rstrip("\r\n"):
                     yield from _audio_below(Path(name)) if is_folder(Path(name)) else (Path(name),)
