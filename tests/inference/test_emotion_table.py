@@ -228,9 +228,10 @@ def test_names_that_are_no_table(tmp_path: Path) -> None:
 def test_a_lost_scale_must_be_given(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     table("a").write(path)
-    scale_file(path).write_text('{"name": "1-5"}')
-    with pytest.raises(TableError, match="is not the scale"):
-        read_table(path)
+    for damaged in ('{"name": "1-5"}', "[" * 100_000):
+        scale_file(path).write_text(damaged)
+        with pytest.raises(TableError, match="is not the scale"):
+            read_table(path)
     scale_file(path).unlink()
     with pytest.raises(TableError, match="is missing"):
         read_table(path)

@@ -1,6 +1,7 @@
 """Jobs: what is named, several processes, and going on after an interruption."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -73,6 +74,8 @@ def test_patterns_and_lists(clips: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert found[:2] == [Path(name, "2.wav"), Path(name, "gone[1].wav")]
     assert found[2:-1] == list(find_audio([name]))
     assert found[-1] == Path(name, "1.wav")
+    (tmp_path / "marked.txt").write_text(f"{name}/2.wav\n", encoding="utf-8-sig")  # as some editors write it
+    assert list(find_audio([f"@{tmp_path}/marked.txt"])) == [Path(name, "2.wav")]
     (failure,) = find_audio(["@nothing.txt"])
     assert isinstance(failure, Failure)
     assert "is a list that cannot be read (No such file" in failure.reason
@@ -105,6 +108,19 @@ def test_segments(model: Model, voice: Voice, tmp_path: Path) -> None:
     assert [(row.start, row.end) for row in windows] == [(0.5, 1.5), (1.0, 2.0)]
     with pytest.raises(AudioError, match="begins at 9 s"):
         model.predict(Segment(str(path), 9))
+
+
+@pytest.mark.parametrize("window", [None, 1.0])
+def test_segments_that_cannot_be(model: Model, voice: Voice, tmp_path: Path, window: float | None) -> None:
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, voice(3.0, 5), 16_000)
+    spans = [(3.0, 2.0), (2, 2), (math.nan, 2), (0, math.nan), (1e305, None), (1e305, 1e306), (-1e305, 1)]
+    found = model.predict([*(Segment(path, *span) for span in spans), Segment(path, 2.5, 1e306)], window=window)
+    assert [(row.start, row.end) for row in found] == [(2.5, 3)]
+    assert [failure.file for failure in found.failures] == [path] * len(spans)
+    (tmp_path / "segments.csv").write_text(f"file,start,end\n{path},1e305,\n")
+    with pytest.raises(AudioError, match="begins at 1e\\+305 s"):
+        predict_files(model, read_segments(tmp_path / "segments.csv"), tmp_path / "out.csv")
 
 
 def test_a_table_of_emotions_lists_segments(model: Model, clips: Path, tmp_path: Path) -> None:
@@ -269,6 +285,35 @@ def test_a_journal_ahead_of_its_table(tmp_path: Path) -> None:
         journal.complete()
     assert read_table(out).rows == rows
     assert json.loads((tmp_path / "out.csv.scale.json").read_text())["name"] == "0-1"
+
+
+def test_a_table_is_written_by_one_job_at_a_time(tmp_path: Path) -> None:
+    heading, out, row = Heading(UNIT, "m"), tmp_path / "out.csv", Row("a.wav", 0, 1, 0.5, 0.5, 0.5)
+    for _ in range(2):  # the first job leaves nothing that keeps others away
+        with Journal(out, heading, {}, resume=False) as journal:
+            journal.add(row)
+            for resume in (False, True):
+                with pytest.raises(TableError, match=r"out\.csv: another job is writing this table"):
+                    Journal(out, heading, {}, resume=resume)
+            journal.checkpoint(Position(1, "", 1), [])
+            journal.complete()
+        assert read_table(out).rows == [row]
+        assert {path.name for path in tmp_path.iterdir()} == {"out.csv", "out.csv.scale.json"}
+    with Journal(out, heading, {"longest": 1}, resume=False):
+        pass  # interrupted
+    with pytest.raises(TableError, match="begun with longest 1"):
+        Journal(out, heading, {"longest": 2}, resume=True)
+    with Journal(out, heading, {"longest": 1}, resume=True) as journal:
+        journal.discard()
+    assert not Path(f"{out}.lock").exists()
+
+
+def test_a_journal_that_nests_too_deeply(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    Path(f"{out}.partial").touch()
+    Path(f"{out}.journal").write_text("[" * 100_000)
+    with Journal(out, Heading(UNIT, "m"), {}, resume=True) as journal:
+        assert journal.position == Position()
 
 
 # --- Notes ------------------------------------------------------------------------------------------------------------

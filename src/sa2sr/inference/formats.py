@@ -133,7 +133,7 @@ def read_heading(path: Path) -> Heading:
         return Heading(scale, str(saved["model"]), level, extras, categories, dimensions)
     except RecipeError as error:
         raise TableError(str(error)) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(f"{sidecar}: is not the scale of a table ({type(error).__name__}: {error})") from None
 
 

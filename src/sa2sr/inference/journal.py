@@ -2,9 +2,10 @@
 
     OUT.partial      the rows so far, in the format of the table (JSON lines for Parquet)
     OUT.journal      JSON lines: what the job is; then, after each chunk of its sources, how far it has come
+    OUT.lock         keeps other jobs away
 
 A line of the journal says how many bytes of ``OUT.partial`` belong to finished sources. What comes after them, half a
-row perhaps, is cut off when the job goes on. Both files are gone when the table is complete.
+row perhaps, is cut off when the job goes on. These files are gone when the table is complete.
 """
 
 import json
@@ -14,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from sa2sr.errors import TableError
 from sa2sr.files import atomic, write_json
@@ -53,7 +56,7 @@ class Journal:
             resume: continue what was interrupted, if anything was
 
         Raises:
-            TableError: if it cannot be written, or what was interrupted is another job
+            TableError: if it cannot be written, another job is writing it, or what was interrupted is another job
         """
         self.out, self.heading = Path(out), heading
         suffix = suffix_of(self.out)
@@ -61,22 +64,33 @@ class Journal:
         self._job = json.loads(json.dumps({"format": 1, **heading.described(), **job}))
         self.partial, self.journal = Path(f"{out}.partial"), Path(f"{out}.journal")
         self.position, self.failures = Position(), list[Failure]()
+        self._lock = FileLock(f"{out}.lock", blocking=False)
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise TableError(f"{self.out}: another job is writing this table; choose another --out") from None
+        except OSError as error:
+            raise TableError(f"{self.out}: cannot be written ({error.strerror or error})") from None
+        try:
             if not (resume and self._continue()):
                 self._begin()
             self._table: IO[bytes] = self.partial.open("ab")
             self._log: IO[bytes] = self.journal.open("ab")
-        except OSError as error:
-            raise TableError(f"{self.out}: cannot be written ({error.strerror or error})") from None
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, OSError):
+                raise TableError(f"{self.out}: cannot be written ({error.strerror or error})") from None
+            raise
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with suppress(OSError):  # of what could not be written, which has been raised
-            self._table.close()
-        self._log.close()
+        for file in (self._table, self._log):
+            with suppress(OSError):  # of what could not be written, which has been raised
+                file.close()
+        self._unlock()
         if isinstance(error, OSError):
             raise TableError(f"{self.partial}: cannot be written ({error.strerror or error})") from error
 
@@ -122,6 +136,11 @@ class Journal:
         for path in (self.partial, self.journal):
             path.unlink(missing_ok=True)
 
+    def _unlock(self) -> None:
+        with suppress(OSError):  # Windows does not remove what is open
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
+
     def _begin(self) -> None:
         self.journal.unlink(missing_ok=True)  # first: it must never describe another partial table
         start = beginning(self._suffix, self.heading)
@@ -164,7 +183,7 @@ def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
         for line in file:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if not line.endswith(b"\n") or not isinstance(entry, dict):
                 return
