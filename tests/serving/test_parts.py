@@ -89,6 +89,34 @@ def test_decoders_give_the_clips_of_files_and_survive_what_happens_to_them(
     asyncio.run(run())
 
 
+def test_a_decoder_that_fails_goes_on_and_the_server_logs_why(
+    model: Model, speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where stderr is a file, to which a decoder may not write."""
+
+    async def run() -> None:
+        decoders = Decoders(1, model.settings.frontend, shortest=model.shortest, patience=60)
+        await decoders.start()
+        try:
+            with pytest.raises(AudioError, match=r"cannot be decoded \(ZeroDivisionError\)"):
+                _ = [chunk async for chunk in decoders.clips(Job(speech, 0.0, None, 100.0))]
+            assert [chunk async for chunk in decoders.clips(Job(speech, 30.0, None, 100.0))]
+            assert decoders.restarts == 0
+        finally:
+            await decoders.close()
+
+    with (tmp_path / "stderr").open("wb") as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            asyncio.run(run())
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+    assert "Traceback" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_the_batcher_answers_everybody_and_faults_stay_with_who_caused_them(model: Model, speech: Path) -> None:
     frontend = model.settings.frontend
     clips = list(file_clips(speech, frontend, longest=2, shortest=0.1))
@@ -108,6 +136,9 @@ def test_the_batcher_answers_everybody_and_faults_stay_with_who_caused_them(mode
     last = [batcher.submit([clip]) for clip in clips]
     batcher.close()
     assert [future.result(0) for future in last] == [[row] for row in expected]
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.submit(clips[:1]).result(5)
+    batcher.close()  # again, which changes nothing
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 
 import numpy as np
@@ -193,11 +194,15 @@ def test_origins_and_names_are_closed_by_default(server: Server) -> None:
         assert foreign.status_code == 403
         assert "access-control-allow-origin" not in foreign.headers
         assert client.get("/v1/model", headers={"Origin": server.url}).status_code == 200
+        for malformed in ("http://[::1", "http://[x]/", "null", ""):
+            assert client.get("/v1/model", headers={"Origin": malformed}).status_code == 403
         # A name of somebody else that points to this machine.
         rebound = client.get("/v1/model", headers={"Host": "evil.example", "Origin": "http://evil.example"})
         assert rebound.status_code == 421
-    with pytest.raises(InvalidStatus):
-        opened(server, origin="https://evil.example")
+    for stranger in ("https://evil.example", "http://[::1"):
+        with pytest.raises(InvalidStatus) as refusal:
+            opened(server, origin=stranger)
+        assert refusal.value.response.status_code == 403
 
 
 def test_shutdown_finishes_what_was_accepted(folder: Path, model: Model, voice: Voice, wav: Wav) -> None:
@@ -226,6 +231,23 @@ def test_shutdown_finishes_what_was_accepted(folder: Path, model: Model, voice: 
         assert server.process.wait(60) == 0
         with pytest.raises(OSError, match="refused"):
             opened(server)
+
+
+def test_shutdown_has_one_deadline(folder: Path) -> None:
+    with serving(folder, "--grace", "8") as server, opened(server) as stream:
+        # A stream with minutes of work, and a request that never ends.
+        stream.send(json.dumps({"rate": 1_000, "window": 6, "hop": 0.1}))
+        assert receive(stream)["type"] == "ready"
+        stream.send(bytes(1_000_000))
+        assert receive(stream)["type"] == "estimate"
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with create_connection((host, int(port))) as request:
+            request.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
+            time.sleep(0.5)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(60) == 0
+        assert 7 < time.monotonic() - began < 15
 
 
 def test_a_socket_that_says_nothing_of_itself(server: Server) -> None:

@@ -17,6 +17,8 @@ from sa2sr.inference.table import EXTRAS, Failure, Heading, Row, on_scale
 from sa2sr.inference.windows import LONGEST_WINDOW, Windows
 from sa2sr.serving.refusals import RefusalError
 
+_LONGEST_HEADER = 4096  # bytes; clients and proxies take 8 KiB of headers at least
+
 
 class Form(BaseModel):
     """How the numbers of an answer are given."""
@@ -107,7 +109,8 @@ class Answer:
         headers = {
             "SA2SR-Scale": f"{self.heading.scale.low:g}-{self.heading.scale.high:g}",
             "SA2SR-Level": f"{self.heading.level:g}",
-            "SA2SR-Failures": json.dumps(failures),
+            "SA2SR-Failures": _fitting(failures),
+            "SA2SR-Failure-Count": str(len(failures)),
             "Content-Disposition": f'attachment; filename="emotions.{format_}"',
         }
         if format_ == "csv":
@@ -121,6 +124,17 @@ class Answer:
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
+
+
+def _fitting(failures: Sequence[dict[str, str]]) -> str:
+    """As many of the first failures as a header holds, in JSON: clients stop reading headers somewhere."""
+    size, fitting = len("[]"), list[str]()
+    for text in map(json.dumps, failures):
+        size += len(text) + len(", ")
+        if size > _LONGEST_HEADER:
+            break
+        fitting.append(text)
+    return f"[{', '.join(fitting)}]"
 
 
 def heard(model: Model) -> list[str]:

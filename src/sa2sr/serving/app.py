@@ -79,7 +79,7 @@ def create_app(
             allow_origins=list(access.origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After", "SA2SR-Scale", "SA2SR-Level", "SA2SR-Failures"],
+            expose_headers=["Retry-After", "SA2SR-Scale", "SA2SR-Level", "SA2SR-Failures", "SA2SR-Failure-Count"],
         )
     app.add_middleware(Guard, access=access, limits=limits, monitor=monitor)
     return app

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import groupby
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from sa2sr.inference.batches import BATCH_CLIPS
@@ -44,18 +44,28 @@ class Batcher:
         self.model = model
         self.batches = self.clips = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock, self._closed = Lock(), False  # nothing comes after the None that ends the queue
         self._thread = Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
     def submit(self, clips: Sequence[Clip | Failure], *options: Any) -> Future[Results]:
-        """Ask for the rows of clips, in their order; further arguments are those of :meth:`sa2sr.Model.rows`."""
+        """Ask for the rows of clips, in their order; further arguments are those of :meth:`sa2sr.Model.rows`.
+
+        After :meth:`close` the answer is a RuntimeError.
+        """
         job = _Job(clips, options)
-        self._jobs.put(job)
+        with self._lock:
+            if self._closed:
+                job.rows.set_exception(RuntimeError("the batcher is closed"))
+            else:
+                self._jobs.put(job)
         return job.rows
 
     def close(self) -> None:
         """End when all that was asked for is done."""
-        self._jobs.put(None)
+        with self._lock:
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:

@@ -27,6 +27,7 @@ CHUNK_SECONDS = 30.0  # of audio, overlaps counted again; a single clip may be l
 CHUNK_CLIPS = 32
 GO_ON = b"on\n"
 _DESCRIPTION = tuple(each.name for each in fields(Clip) if each.name != "frames")
+_LONGEST_TRACE = 1 << 14  # characters
 _MEMORY = 4 << 30  # bytes of addresses that the process may use
 
 
@@ -56,8 +57,9 @@ def _answer(job: dict[str, Any], frontend: FrontEnd, shortest: float, jobs: Bina
         code = "too_long" if isinstance(error, TooLongError) else "bad_audio"
         _send_line(answers, {"error": error.reason, "code": code})
     except Exception as error:  # of a library that met what its authors did not think of
-        traceback.print_exc()
-        _send_line(answers, {"error": f"cannot be decoded ({type(error).__name__})", "code": "bad_audio"})
+        # The server logs the trace: this process may not write to a file, which its stderr may be.
+        reason, trace = f"cannot be decoded ({type(error).__name__})", traceback.format_exc()[-_LONGEST_TRACE:]
+        _send_line(answers, {"error": reason, "code": "bad_audio", "trace": trace})
 
 
 def _clips(job: dict[str, Any], frontend: FrontEnd, shortest: float) -> Iterator[Clip]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -15,6 +16,8 @@ from sa2sr.errors import AudioError
 from sa2sr.inference.clips import Clip
 from sa2sr.inference.windows import Windows
 from sa2sr.serving.decoder import GO_ON, TooLongError, received
+
+logger = logging.getLogger("uvicorn.error")
 
 _LONGEST_LINE = 1 << 20  # bytes that describe a chunk of clips
 _LARGEST_CHUNK = 1 << 28  # bytes of its frames
@@ -128,6 +131,8 @@ class _Decoder:
             raise AudioError(path, "cannot be decoded: the decoder died of it") from None
         going_on = not answer.get("last", True)
         self._state = "waiting" if going_on else "idle"
+        if "trace" in answer:
+            logger.error("a decoder failed: %s", answer["trace"])
         if "error" in answer:
             raise (TooLongError if answer["code"] == "too_long" else AudioError)(path, answer["error"])
         return _clips(answer, content), going_on

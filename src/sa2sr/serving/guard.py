@@ -86,7 +86,7 @@ def check(headers: Headers, access: Access) -> None:
             421, "wrong_host", f"this server is not called '{host}'; sa2sr serve --allow-host allows a name"
         )
     origin = headers.get("origin")
-    if origin is not None and origin not in access.origins and (urlsplit(origin).netloc or origin) != host:
+    if origin is not None and origin not in access.origins and not _is_of(origin, host):
         raise RefusalError(
             403, "wrong_origin", f"pages of {origin} may not ask; sa2sr serve --allow-origin allows them"
         )
@@ -106,6 +106,14 @@ def authorised(headers: Headers, access: Access, shown: str | None = None) -> bo
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         shown = shown if scheme.lower() == "bearer" else ""
     return hmac.compare_digest(shown.strip().encode(errors="surrogatepass"), access.token.encode())
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Whether a page comes from the host that it asks."""
+    try:
+        return (urlsplit(origin).netloc or origin) == host
+    except ValueError:  # half a bracket, as in http://[::1
+        return False
 
 
 def _name(host: str) -> str:

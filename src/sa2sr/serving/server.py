@@ -57,7 +57,7 @@ def run(app: FastAPI, listener: socket.socket, *, grace: float, access_log: bool
     """Serve until SIGTERM or Ctrl-C.
 
     Then new requests are refused, those that were accepted are finished, and streams get the estimates of what they
-    sent, for which there are ``grace`` seconds.
+    sent, for which there are ``grace`` seconds, and a second at least to hang up.
     """
     limits: Limits = app.state.service.limits
     config = uvicorn.Config(
@@ -70,7 +70,6 @@ def run(app: FastAPI, listener: socket.socket, *, grace: float, access_log: bool
         access_log=access_log,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(grace)),
     )
     _Server(config, grace).run([listener])
 
@@ -110,12 +109,14 @@ class _Server(uvicorn.Server):
                 connection.transport.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let streams finish, before uvicorn closes their connections, and then the rest."""
+        """Let streams finish, before uvicorn closes their connections, and then the rest, by one deadline."""
         self._service.draining.set()
+        deadline = time.monotonic() + self._grace
         try:
             async with asyncio.timeout(self._grace):
                 while self._service.streams.taken and not self.force_exit:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             pass
+        self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
