@@ -83,7 +83,8 @@ def test_a_stream_hears_what_windows_hear(folder: Path, speech: NDArray[np.float
     stream = model.stream(16_000, name="x", **options)  # type: ignore[arg-type]
     rows = [row for chunk in np.array_split(speech, 23) for row in stream.push(chunk)] + stream.flush()
     assert rows == table.rows
-    assert all(0 <= row.valence <= 1 for row in rows if isinstance(row, Row))
+    assert len(rows) > 5
+    assert all(isinstance(row, Row) and 0 <= row.valence <= 1 and row.transcript is not None for row in rows)
 
 
 def test_a_scale_from_0_to_1(folder: Path, speech: NDArray[np.float32]) -> None:
