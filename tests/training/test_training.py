@@ -391,7 +391,7 @@ def test_missing_sets(name: str, make_recipe: MakeRecipe, tmp_path: Path, comman
         "pretrain", tmp_path / "recipe.yaml", "--out", tmp_path / "run", f"--{name}", tmp_path / "none.jsonl"
     )
     assert code == 2
-    assert "none.jsonl: cannot be read" in error
+    assert "none.jsonl: does not exist" in error
     assert "Traceback" not in error
 
 
