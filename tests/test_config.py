@@ -178,6 +178,16 @@ def test_a_mistake_is_named_with_its_path_and_what_is_allowed(override: str, nam
         (["finetuning.objectives.emotion.heads=3"], "channels (64) must be a multiple of heads (3)"),
         (["pretraining.augmentation.speeds=[]"], "at least one factor"),
         (["pretraining.augmentation.speeds=[1, 1.0]"], "must differ"),
+        (["encoder.freeze=all"], "encoder.freeze (all): an encoder of the kind lstm has no such key"),
+        (["encoder.heads=2", "encoder.kernel=5"], "encoder.heads (2), encoder.kernel (5): an encoder of the kind lstm"),
+        (
+            ["encoder.kind=transformers", "encoder.name=a/b", "encoder.layers=3"],
+            "encoder.layers (3): an encoder of the kind transformers has no such key",
+        ),
+        (
+            ["encoder.kind=conformer", "encoder.readout=last"],
+            "encoder.readout (last): an encoder of the kind conformer",
+        ),
         (["pretraining.batches.shortest=40"], "shortest (40 s) must be below longest (35 s)"),
     ],
 )
@@ -388,6 +398,13 @@ def test_written_and_read_again_a_recipe_is_the_same(tmp_path: Path, name: str) 
     again = load_recipe(write(tmp_path / "recipe.yaml", to_yaml(recipe)))
     assert again == recipe
     assert to_yaml(again) == to_yaml(recipe)
+
+
+def test_models_with_keys_of_another_kind_of_encoder_load_and_recipes_that_change_its_kind_do() -> None:
+    written = {"kind": "lstm", "layers": 2, "heads": 2, "freeze": "all"}  # as could be said once
+    assert ModelSettings.model_validate({"encoder": written, "objectives": {"ctc": 1}}).encoder.layers == 2
+    assert load_recipe("sa2sr-conformer", ["encoder.kind=lstm"]).encoder.heads == 4  # the default
+    assert load_recipe("wavlm", ["encoder.layers=5"]).encoder.name
 
 
 def test_model_settings_round_trip(tmp_path: Path) -> None:

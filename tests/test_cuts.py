@@ -172,11 +172,15 @@ def test_a_manifest_runs_no_commands(noise: Path, tmp_path: Path) -> None:
 
 
 def test_broken_files_are_named(noise: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"none\.jsonl"):
+    with pytest.raises(CorpusError, match=r"none\.jsonl: does not exist$"):
         list(read_cuts(tmp_path / "none.jsonl"))
     (tmp_path / "plain.jsonl.gz").write_text("not gzip\n")
-    with pytest.raises(CorpusError, match=r"plain\.jsonl\.gz"):
+    with pytest.raises(CorpusError, match=r"plain\.jsonl\.gz: is not a manifest of cuts"):
         list(read_cuts(tmp_path / "plain.jsonl.gz"))
+    with pytest.raises(CorpusError, match=rf"{noise.name}: is not a manifest of cuts"):
+        list(read_cuts(noise))
+    with pytest.raises(CorpusError, match=r"cannot be read after line 0 \(Is a directory\)"):
+        list(read_cuts(tmp_path))
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}\n')
     with pytest.raises(CorpusError, match=r"latin\.jsonl"):
         list(read_cuts(tmp_path / "latin.jsonl"))

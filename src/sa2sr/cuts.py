@@ -121,7 +121,11 @@ def read_cuts(path: str | Path) -> Iterator[Cut]:
                     raise CorpusError(f"{path}, line {number}: is too long for a cut")
                 if line.strip():
                     yield _parse_cut(line, f"{path}, line {number}")
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: does not exist") from None
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        if not number and isinstance(error, gzip.BadGzipFile | UnicodeDecodeError):
+            raise CorpusError(f"{path}: is not a manifest of cuts, which is JSON, a line a cut") from None
         reason = getattr(error, "strerror", None) or str(error)
         raise CorpusError(f"{path}: cannot be read after line {number} ({reason})") from None
 

@@ -165,6 +165,36 @@ def test_durations_are_of_what_is_decoded(tmp_path, write_speech, cuts_of) -> No
     assert decoded.verified
 
 
+def test_manifests_of_splits_that_are_no_more_are_removed(audio, tmp_path) -> None:
+    """Or the utterances that are now in another one would be in two."""
+    out = tmp_path / "out"
+    prepare([Utterance(n, f"fold{i}", audio / f"{n}.wav") for i, n in enumerate("abc")], out)
+    (out / "own.jsonl.gz").write_bytes(b"somebody else's")
+    with pytest.raises(CorpusError, match="holds no utterance"):
+        prepare([Utterance("x", "train", audio / "none.wav")], out)
+    assert {path.name for path in out.glob("fold*")} == {"fold0.jsonl.gz", "fold1.jsonl.gz", "fold2.jsonl.gz"}
+    prepare([Utterance(n, "fold1" if n == "b" else "train", audio / f"{n}.wav") for n in "abc"], out)
+    kept = {"fold1.jsonl.gz", "own.jsonl.gz", "report.json", "train.jsonl.gz"}
+    assert {path.name for path in out.iterdir()} == kept
+
+
+def test_a_report_removes_nothing_elsewhere(audio, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "precious.jsonl.gz").write_bytes(b"")
+    for splits in ('{"../precious": {}}', '["../precious", 3]', "3"):
+        (out / "report.json").write_text(f'{{"splits": {splits}}}')
+        prepare([Utterance("a", "train", audio / "a.wav")], out)
+    assert (tmp_path / "precious.jsonl.gz").exists()
+
+
+def test_a_path_that_no_file_can_have_is_a_problem(audio, tmp_path, reasons, cuts_of) -> None:
+    entries = [Utterance("a", "train", audio / "a.wav"), Utterance("b", "train", Path(f"{audio}/b\0.wav"))]
+    report = prepare(entries, tmp_path / "out")
+    assert reasons(report) == {"unusable path of audio": ["b"]}
+    assert list(cuts_of(report)["train"]) == ["a"]
+
+
 def test_order_of_the_corpus_does_not_change_the_bytes(audio, tmp_path) -> None:
     entries = [Utterance(name, "train", audio / f"{name}.wav", text=name) for name in "abcdef"]
     prepare(entries, tmp_path / "one")

@@ -386,6 +386,12 @@ def test_folders_that_cannot_be_exported_or_used(folder: Path, exported: Path, t
             use()
     with pytest.raises(ModelError, match="which the onnx engine runs"):
         sa2sr.load(exported, engine="torch")
+    for name, other in (("run", "recipe.yaml"), ("corpus", "train.jsonl.gz"), ("project", "README.md")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / other).write_text("mine")
+        with pytest.raises(ModelError, match=f"{name}: holds other files than those of a model"):
+            export(folder, tmp_path / name)
+        assert [path.name for path in (tmp_path / name).iterdir()] == [other]
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(ModelError, match="cannot be written"):

@@ -1,9 +1,13 @@
+import gzip
 import hashlib
+import io
 import json
 import multiprocessing
 import signal
+import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
@@ -290,6 +294,26 @@ def test_strange_transcripts(tmp_path: Path) -> None:
     results = list(read_cuts(tmp_path / "out.jsonl"))
     assert results[5].supervisions[0].text == "\ud83d lone"
     assert "sentiment" not in (results[6].supervisions[0].custom or {})
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where a progress bar counts the lines beforehand."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "wb", 1) as file:
+        for _ in range(150):
+            file.write(b"a" * 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorpusError, match="line 1: is too long"):
+            label_cuts([tmp_path / "cuts.jsonl.gz"], tmp_path / "out.jsonl.gz", HashTeacher())
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_command(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import sa2sr
 from sa2sr.audio import probe
 from sa2sr.cli import main
-from sa2sr.config import DIMENSIONS, EncoderSettings, ModelSettings, Objectives, Scale
+from sa2sr.config import DIMENSIONS, EncoderSettings, FrontEnd, ModelSettings, Objectives, Scale
 from sa2sr.cuts import make_cut, write_cuts
 from sa2sr.errors import ModelError
 from sa2sr.inference.export import export
@@ -27,6 +27,8 @@ from sa2sr.intervals import calibration
 from sa2sr.network import folder as model_folder
 from sa2sr.network.folder import CARD_FILE, find_model, read_settings, read_weights, write_calibration
 from sa2sr.network.model import SpeechModel, load_model, save_model
+from sa2sr.sharing.card import card_text
+from sa2sr.sharing.facts import CardFacts
 from sa2sr.sharing.pack import pack
 
 RandomModel = Callable[..., Path]
@@ -209,6 +211,31 @@ def test_the_card_evaluates_as_it_was_measured(
         pack(tmp_path / "run", tmp_path / "no")
 
 
+def test_an_evaluation_of_other_weights_is_not_published(
+    random_model: RandomModel, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a training goes on after the evaluation."""
+    run, manifest = tmp_path / "run", tmp_path / "cuts" / "test.jsonl"
+    run.mkdir()
+    random_model().rename(run / "model")
+    write_cuts(manifest, [make_cut("u", clip, probe(clip), ratings={"valence": 3.0}, scale=Scale())])
+    evaluation = ("evaluate", run, manifest, "--resamples", "1")
+    assert command(monkeypatch, *evaluation) == 0
+    write_calibration(run / "model", calibration(np.ones((60, 3)), np.ones((60, 3)).tolist(), ["a"] * 60, []))
+    assert "What was measured" in (pack(run, tmp_path / "first") / CARD_FILE).read_text()
+    save_model(load_model(random_model(seed=1)), run / "model")
+    assert command(monkeypatch, "pack", run, tmp_path / "second") == 2
+    with pytest.raises(ModelError, match=r"cuts-test/metrics.json: is of other weights .* evaluate again"):
+        pack(run, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+    assert command(monkeypatch, *evaluation) == 0
+    pack(run, tmp_path / "second")
+    path = run / "evaluation" / "cuts-test" / "metrics.json"  # older ones do not say what they are of
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "digest"}))
+    save_model(load_model(random_model(seed=2)), run / "model")
+    assert "What was measured" in (pack(run, tmp_path / "third") / CARD_FILE).read_text()
+
+
 def test_a_card_of_what_the_folders_know_alone(run: Path, tmp_path: Path) -> None:
     text = (pack(run, tmp_path / "a") / CARD_FILE).read_text()
     assert "on the scale 1-7, 1 to 7." in text
@@ -219,6 +246,32 @@ def test_a_card_of_what_the_folders_know_alone(run: Path, tmp_path: Path) -> Non
     (tmp_path / "a" / CARD_FILE).write_text("by hand")
     assert (pack(tmp_path / "a", tmp_path / "b") / CARD_FILE).read_text() == "by hand"
     assert "The weights: mit." in (pack(tmp_path / "a", tmp_path / "b", licence="mit") / CARD_FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ({"freeze": "all"}, "encoder microsoft/wavlm-base-plus, which stayed as it was, read by a learnt mean"),
+        ({"freeze": "none", "readout": "last"}, "all of which was trained further, read by its last layer"),
+        ({"freeze": 3}, "but for its convolutions and its 3 lowest layers"),
+        ({"lora": {"rank": 4}}, "beside LoRA adapters of rank 4"),
+        ({"name": "/home/ann/secret/wavlm"}, "The pre-trained encoder wavlm, which was trained further but for its"),
+    ],
+)
+def test_a_pretrained_encoder_is_called_what_it_is(encoder: dict[str, Any], said: str) -> None:
+    values = {"kind": "transformers", "name": "microsoft/wavlm-base-plus"} | encoder
+    settings = ModelSettings(
+        name="tuned",
+        frontend=FrontEnd(kind="waveform", step_ms=20, stack=1),
+        encoder=EncoderSettings.model_validate(values),
+        objectives=Objectives.model_validate({"ctc": 1}),
+    )
+    text = card_text(settings, CardFacts(), parameters=94_000_000).partition("## How it was made")[2]
+    assert said in text
+    assert "layers, 94.0 million parameters. Heads: ctc." in text or "layer, 94.0 million parameters" in text
+    assert "It reads the waveform of 16,000 Hz" in text
+    for wrong in ("transformers of", "192", "log mel", "/home/ann"):
+        assert wrong not in text
 
 
 @pytest.mark.parametrize(

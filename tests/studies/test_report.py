@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 from sa2sr.cli import app
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, load_recipe, to_yaml
 from sa2sr.errors import UserError
+from sa2sr.intervals import calibration
+from sa2sr.network.folder import write_calibration
+from sa2sr.network.model import load_model, save_model
 from sa2sr.studies.document import Column, Document, Section, Table
 from sa2sr.studies.folders import read_folders
 from sa2sr.studies.naming import short_names
@@ -26,6 +29,7 @@ from sa2sr.studies.records import Evaluation
 from sa2sr.studies.rendering import html, markdown, table_latex
 from sa2sr.studies.report import make_report
 from sa2sr.studies.systems import RESAMPLES, System
+from sa2sr.training.evaluate import evaluate
 
 COUNT = 240
 SPEAKERS = [f"speaker {index % 24}" for index in range(COUNT)]
@@ -397,6 +401,27 @@ def test_a_broken_folder_alone(name: str, tmp_path: Path) -> None:
     json.dumps([run.history for run in runs])
     for evaluation in evaluations:
         assert len(evaluation.names) == len(evaluation.ratings) == len(evaluation.predictions)
+
+
+def test_an_evaluation_of_a_model_that_is_no_more_is_left_out(
+    random_model: Callable[..., Path], tones: dict[str, Path], tmp_path: Path
+) -> None:
+    runs = {name: tmp_path / "runs" / name for name in ("same", "moved", "trained")}
+    for seed, run in enumerate(runs.values()):
+        run.mkdir(parents=True)
+        random_model(seed=seed).rename(run / "model")
+        evaluate(run, [tones["test"]], resamples=2)
+    write_calibration(runs["same"] / "model", calibration(ratings(), ratings().tolist(), SPEAKERS, []))
+    save_model(load_model(random_model(seed=9)), runs["trained"] / "model")
+    (runs["moved"] / "model").rename(tmp_path / "elsewhere")
+    text = make_report([tmp_path / "runs"], tmp_path / "out").markdown.read_text(encoding="utf-8")
+    left_out = text.partition("## Left out")[2].replace("\\", "")
+    assert left_out.count("is of the model before it was trained again") == 1
+    assert str(runs["trained"] / "evaluation") in left_out
+    with (tmp_path / "out" / "tables" / "emotion-ccc.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["system"] for row in csv.DictReader(file)} == {"same", "moved"}
+    evaluate(runs["trained"], [tones["test"]], resamples=2)
+    assert "Left out" not in make_report([tmp_path / "runs"], tmp_path / "out").markdown.read_text(encoding="utf-8")
 
 
 def test_unfinished_runs_are_shown_and_named(tmp_path: Path) -> None:

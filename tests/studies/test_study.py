@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from sa2sr.cuts import read_cuts
+from sa2sr.cuts import read_cuts, write_cuts
 from sa2sr.errors import RecipeError
+from sa2sr.speech.utterances import read_utterances
+from sa2sr.studies.study_cell import draw_share
 from sa2sr.studies.study_plan import Cell, make_plan
 from sa2sr.studies.study_settings import load_study, shipped_studies
 
@@ -312,6 +314,28 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(whole: Any) -> None:
     assert environment["threads"] == 1
 
 
+def test_a_share_of_several_corpora_keeps_them_apart(
+    study_file: StudyFile, tones: dict[str, Path], tmp_path: Path
+) -> None:
+    """Cuts that name no corpus are of that of their folder, which a drawn manifest does not have."""
+    cuts, named = [*read_cuts(tones["train"])], [*read_cuts(tones["dev"])]
+    for cut in named:
+        cut.supervisions[0].custom["corpus"] = "own"
+    write_cuts(tmp_path / "one" / "train.jsonl", cuts[:6])
+    write_cuts(tmp_path / "two" / "train.jsonl", cuts[6:])
+    write_cuts(tmp_path / "three" / "train.jsonl", named)
+    paths = [str(tmp_path / name / "train.jsonl") for name in ("one", "two", "three")]
+    sets = {"train": paths, "dev": str(tones["dev"]), "tests": {"unseen": str(tones["test"])}}
+    sweeps = {"labels": {"labels": [0.75], "systems": ["none"]}}
+    study = study_file(finetuning={"joint": sets}, sweeps=sweeps)
+    (cell,) = [cell for cell in cells(study, tmp_path / "out") if cell.drawn is not None]
+    draw_share(cell)
+    whole = {u.name: u.corpus.name for u in read_utterances(paths).utterances}
+    drawn = {u.name: u.corpus.name for u in read_utterances([cell.drawn]).utterances}
+    assert {*drawn.values()} == {"one", "two", "own"}
+    assert drawn == {name: whole[name] for name in drawn}
+
+
 def test_a_share_of_the_labels(whole: Any, tones: dict[str, Path]) -> None:
     _, out, _ = whole
     (drawn,) = (out / "labels").glob("*.jsonl.gz")
@@ -383,6 +407,17 @@ def test_what_failed_is_tried_again(whole: Any) -> None:
     assert "pretrained/diverging-seed0: FAILED" in answer.stderr
     assert "nothing could be done" in answer.stderr
     assert (out / "pretrained" / "diverging-seed0" / "log.txt").read_text().count("not finite") == 2
+
+
+def test_a_comparison_with_a_system_that_failed_is_left_out(study_file: StudyFile, tmp_path: Path) -> None:
+    systems = {"lost": "no-such-recipe", "none": str(tmp_path / "tiny-scratch.yaml")}
+    study = study_file(systems=systems, comparisons={"none": "lost"})  # the baseline is the first
+    answer = run(study, tmp_path / "out")
+    assert answer.returncode == 1, answer.stderr
+    assert [row["system"] for row in table(tmp_path / "out", "emotion-ccc")] == ["none"]
+    text = (tmp_path / "out" / "report" / "report.md").read_text(encoding="utf-8")
+    assert "lost: has no results" in text
+    assert "none minus lost: lost has no results" in text
 
 
 def test_nothing_done_is_an_error(study_file: StudyFile, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sa2sr.audio import probe
 from sa2sr.cli import main
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import Cut, make_cut, write_cuts
-from sa2sr.errors import CorpusError
+from sa2sr.errors import CorpusError, UserError
 from sa2sr.inference import load
 from sa2sr.training.evaluate import evaluate
 
@@ -221,6 +221,37 @@ def test_labels_are_needed(random_model: Callable[..., Path], spoken: MakeCut, t
     # A transcript is a label for one of these heads.
     found = evaluate(random_model(heads=("ctc", "sentiment")), [tmp_path / "a.jsonl"], tmp_path / "out").metrics
     assert list(found["overall"]) == ["ctc"]
+
+
+def test_an_evaluation_on_other_manifests_of_the_same_name_is_kept(
+    random_model: Callable[..., Path], spoken: MakeCut, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    random_model().rename(tmp_path / "run" / "model")
+    paths = [tmp_path / version / "msp" / "test1.jsonl" for version in ("v1", "v2")]
+    for path, numbers in zip(paths, (range(5), range(5, 12)), strict=True):
+        write_cuts(path, map(spoken, numbers))
+    first = evaluate(tmp_path / "run", [paths[0]], resamples=2)
+    before = (first.folder / "metrics.json").read_bytes()
+    with pytest.raises(UserError, match=r"msp-test1: holds the evaluation on .*v1/msp/test1.jsonl; .* --out"):
+        evaluate(tmp_path / "run", [paths[1]], resamples=2)
+    assert (first.folder / "metrics.json").read_bytes() == before
+    assert evaluate(tmp_path / "run", [paths[0]], resamples=2).folder == first.folder  # the same again
+    evaluate(tmp_path / "run", [paths[1]], first.folder, resamples=2)  # as asked for
+    assert json.loads((first.folder / "metrics.json").read_text())["utterances"] == 7
+
+
+def test_ids_that_are_half_of_a_pair(random_model: Callable[..., Path], spoken: MakeCut, tmp_path: Path) -> None:
+    """JSON can write half a surrogate pair, UTF-8 cannot."""
+    cuts = [spoken(number, speaker=f"s\ud800{number % 2}") for number in range(4)]
+    cuts[0].id = "\udc80"
+    cuts[1].id = "u\ud83d"
+    write_cuts(tmp_path / "test.jsonl", cuts)
+    result = evaluate(random_model(), [tmp_path / "test.jsonl"], tmp_path / "out", resamples=2)
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [r"\udc80", r"u\ud83d", "u2", "u3"]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")) == result.metrics
+    assert "s\ud8000" in result.metrics["by_speaker"]
 
 
 def test_the_command_prints_and_saves_beside_the_model(

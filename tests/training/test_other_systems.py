@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,10 @@ from sa2sr.cuts import Cut, write_cuts
 from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
 from sa2sr.inference.export import export
 from sa2sr.network.model import load_model
+from sa2sr.speech.batches import load_batches
+from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluate import evaluate
+from sa2sr.training.optimisation import make_accelerator
 from sa2sr.training.trainer import train
 
 
@@ -183,6 +187,53 @@ def test_without_names_there_is_nobody_to_identify(make_recipe: Callable[..., Re
     recipe = make_recipe({"pretraining.objectives": {"ctc": 1, "speaker": 1}})
     with pytest.raises(CorpusError, match="no label for 'speaker'; names of speakers are needed"):
         train(recipe, "pretraining", tmp_path / "run")
+
+
+def test_the_loss_of_some_who_are_known(
+    make_recipe: Callable[..., Recipe], tone: Callable[..., Cut], tmp_path: Path
+) -> None:
+    """Of the speakers of the development set three are known, each alone in a batch; the loss is theirs."""
+    names = [*"abcabc", "a", *"xxyy", "b", *"xxyy", "c", "z"]
+    for name, numbers in (("train", range(6)), ("dev", range(6, len(names)))):
+        write_cuts(tmp_path / f"{name}.jsonl", [tone(number, speaker=names[number]) for number in numbers])
+    recipe = make_recipe(
+        {
+            "pretraining.objectives": {"speaker": {"units": 4}},
+            "pretraining.train": [str(tmp_path / "train.jsonl")],
+            "pretraining.dev": [str(tmp_path / "dev.jsonl")],
+            "pretraining.batches": {"utterances": 1},
+            "pretraining.max_epochs": 1,
+        }
+    )
+    run = train(recipe, "pretraining", tmp_path / "run")
+    network = load_model(run.path)
+    task = network.tasks()["speaker"]
+    data = load_stage_data(recipe.pretraining, recipe.frontend, 0, make_accelerator("fp32"))
+    batches = data.dev_batches(recipe.pretraining)
+    losses = []
+    for batch in load_batches(data.dev, batches, 0):
+        states = network.states(batch.frames, batch.lengths)
+        losses.append(float(task.loss(states, batch.lengths, batch)))
+    known = [loss for loss in losses if not math.isnan(loss)]
+    assert (len(losses), len(known)) == (12, 3)
+    assert run.history()[0]["dev"]["speaker_loss"] == pytest.approx(sum(known) / 3, rel=1e-4)
+
+
+def test_more_speakers_than_settings_hold_are_refused_at_once(
+    make_recipe: Callable[..., Recipe], tone: Callable[..., Cut], tmp_path: Path
+) -> None:
+    """Not when the features have been built, which may take hours."""
+    write_cuts(tmp_path / "train.jsonl", [tone(number, speaker=f"{number}" * 30_000) for number in range(4)])
+    write_cuts(tmp_path / "dev.jsonl", [tone(number, speaker=f"{number % 2}") for number in range(4, 8)])
+    changes = {
+        "pretraining.objectives": {"speaker": {"units": 4}},
+        "pretraining.train": [str(tmp_path / "train.jsonl")],
+        "pretraining.dev": [str(tmp_path / "dev.jsonl")],
+        "pretraining.features": {"store": str(tmp_path / "store")},
+    }
+    with pytest.raises(RecipeError, match=r"the speakers of the training set:\n  speakers: the names of 4 speakers"):
+        train(make_recipe(changes), "pretraining", tmp_path / "run")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_conformer(make_recipe: Callable[..., Recipe], voice: Any, tmp_path: Path) -> None:

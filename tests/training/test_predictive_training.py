@@ -10,6 +10,7 @@ import torch
 
 import sa2sr
 from sa2sr.config import DIMENSIONS, Recipe
+from sa2sr.cuts import Cut, write_cuts
 from sa2sr.errors import ModelError
 from sa2sr.network.model import load_model
 from sa2sr.training.evaluate import evaluate
@@ -80,3 +81,26 @@ def test_the_encoder_comes_along_and_its_direction_must_be_the_same(
         assert torch.equal(tensor, after.state_dict()[name]), name
     with pytest.raises(ModelError, match=r"encoder\.direction = forward.*has both"):
         train(make_recipe(), "finetuning", tmp_path / "other", start_from=pretrained.path)
+
+
+def test_ids_that_are_half_of_a_pair(
+    make_recipe: Callable[..., Recipe], tone: Callable[..., Cut], tmp_path: Path
+) -> None:
+    """JSON can write half a surrogate pair, UTF-8 cannot; negatives and the fingerprint of a run depend on ids."""
+    for name, numbers in (("train", range(6)), ("dev", range(6, 10))):
+        cuts = [tone(number) for number in numbers]
+        for number, cut in enumerate(cuts):
+            cut.id = f"\ud83d{number}"
+        write_cuts(tmp_path / f"{name}.jsonl", cuts)
+    recipe = make_recipe(
+        {
+            "encoder.direction": "forward",
+            "pretraining.objectives": {"cpc": CPC},
+            "pretraining.train": [str(tmp_path / "train.jsonl")],
+            "pretraining.dev": [str(tmp_path / "dev.jsonl")],
+        }
+    )
+    for epochs in (1, 2):
+        stage = recipe.pretraining.model_copy(update={"max_epochs": epochs})
+        run = train(recipe.model_copy(update={"pretraining": stage}), "pretraining", tmp_path / "run")
+    assert len(run.history()) == 2

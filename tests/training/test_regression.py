@@ -16,9 +16,9 @@ import sa2sr
 from sa2sr.cli.app import app
 from sa2sr.config import DIMENSIONS, Recipe
 from sa2sr.cuts import Cut, write_cuts
-from sa2sr.errors import CorpusError, ModelError, UserError
+from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
 from sa2sr.metrics import ccc, error_rate
-from sa2sr.network.folder import read_calibration
+from sa2sr.network.folder import digest_of, read_calibration
 from sa2sr.training.evaluate import evaluate
 from sa2sr.training.regression import regress
 from sa2sr.training.regressor import load_regressor, save_regressor
@@ -130,6 +130,7 @@ def test_a_loaded_model_predicts_the_same(
     run = regress(recipe_of(features), tmp_path / "run", start_from=pretrained)
     model = load_regressor(run.path)
     save_regressor(model, tmp_path / "copy")
+    assert digest_of(tmp_path / "copy") == digest_of(run.model)
     first, second = (
         predictions(evaluate(folder, [spoken["test"]], tmp_path / name, resamples=5).folder)
         for name, folder in (("of-run", run.path), ("of-copy", tmp_path / "copy"))
@@ -137,6 +138,54 @@ def test_a_loaded_model_predicts_the_same(
     assert first == second
     assert len({row["valence"] for row in first}) > 3
     assert model.weights.shape[1] > 8 * 12  # functionals of 12 filters alone
+
+
+@pytest.mark.parametrize("part", ["regression.yaml", "model.safetensors", "vocabulary.json", "encoder/config.yaml"])
+def test_each_part_of_a_regression_is_in_its_digest(
+    part: str, recipe_of: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    model = regress(recipe_of({"tfidf": {}, "speaker": {}}), tmp_path / "run", start_from=pretrained).model
+    before = digest_of(model)
+    (model / "intervals.json").write_text("{}")
+    assert digest_of(model) == before
+    (model / part).write_bytes((model / part).read_bytes() + b" ")
+    assert digest_of(model) != before
+
+
+def test_a_run_folder_is_for_one_recipe(
+    recipe_of: MakeRecipe, make_recipe: MakeRecipe, pretrained: Path, tmp_path: Path
+) -> None:
+    """A finished regression has no checkpoint, and a finished training may have lost its own."""
+    run = regress(recipe_of({"tfidf": {}}), tmp_path / "run")
+    (tmp_path / "tuned").mkdir()
+    tuned = train(make_recipe({"finetuning.max_epochs": 1}), "finetuning", tmp_path / "tuned")
+    tuned.checkpoint.unlink()
+    before = contents(run.path) | contents(tuned.path)
+    for recipe, message in (
+        (recipe_of({"functionals": {}}), "regression.features"),
+        (recipe_of({"tfidf": {}}).model_copy(update={"name": "other"}), "name: tiny there, other now"),
+    ):
+        with pytest.raises(RecipeError, match=rf"run: holds a run of another recipe \({message}.*another --out"):
+            regress(recipe, run.path)
+    with pytest.raises(RecipeError, match=r"holds a run of another recipe \(--encoder: None there"):
+        regress(recipe_of({"tfidf": {}}), run.path, start_from=pretrained)
+    for recipe, stage, folder in (
+        (make_recipe({}), "pretraining", run),
+        (make_recipe({}), "finetuning", run),
+        (make_recipe({"encoder.units": 4}), "finetuning", tuned),
+        (make_recipe({}), "pretraining", tuned),
+    ):
+        with pytest.raises(RecipeError, match="holds a run of another recipe"):
+            train(recipe, stage, folder.path)
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        regress(recipe_of({"tfidf": {}}), tuned.path)
+    assert contents(run.path) | contents(tuned.path) == before
+    regress(recipe_of({"tfidf": {}}), run.path)  # the same again
+    assert (run.model / "model.safetensors").read_bytes() == before[run.model / "model.safetensors"]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_recognised_words_and_their_errors(

@@ -237,6 +237,21 @@ def test_a_training_follows_the_schedule(make_recipe: MakeRecipe, tmp_path: Path
         assert entry["rates"] == pytest.approx([0.002 * scale, 0.01 * scale])
 
 
+def test_another_end_of_a_cosine_is_told(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(epochs: int, schedule: str) -> str:
+        optimiser = {"rate": 0.01, "schedule": schedule}
+        recipe = make_recipe({"pretraining.optimiser": optimiser, "pretraining.max_epochs": epochs})
+        train(recipe, "pretraining", tmp_path / schedule)
+        return capsys.readouterr().err
+
+    for schedule in ("cosine", "constant"):
+        told = [said(epochs, schedule) for epochs in (1, 1, 2)]
+        wanted = [0, 0, 1 if schedule == "cosine" else 0]
+        assert [each.count("max_epochs was 1 and is 2: the cosine") for each in told] == wanted
+
+
 # --- Precision, and where frames come from ----------------------------------------------------------------------------
 
 
@@ -307,6 +322,36 @@ def test_a_run_folder_is_for_one_recipe(
     assert contents(run.path) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["pretrain", "scratch-small"],
+            "recipe 'scratch-small' has no pretraining; it has finetuning ('sa2sr finetune')",
+        ),
+        (["finetune", "text"], "recipe 'text' has no finetuning; it has regression ('sa2sr regress')"),
+        (
+            ["regress", "sa2sr"],
+            "recipe 'sa2sr' has no regression; it has pretraining ('sa2sr pretrain') and finetuning",
+        ),
+        (["finetune", "sa2sr", "finetuning=null"], "recipe 'sa2sr' has no finetuning; it has pretraining"),
+        (["pretrain", "scratch", "pretraining.objectives.ctx=1"], "ctx: unknown key"),
+        (
+            ["pretrain", "sa2sr", "pretraining.objectives.ctx=1"],
+            "sa2sr.yaml:\n  pretraining.objectives.ctx: unknown key",
+        ),
+    ],
+)
+def test_a_stage_that_a_recipe_lacks(
+    arguments: list[str], message: str, manifests: tuple[Path, Path], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    sets = ["--train", str(manifests[0]), "--dev", str(manifests[1])]
+    code, said = command(*arguments, *sets, "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert message in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_other_data_under_the_same_name_is_refused(make_recipe: MakeRecipe, tone: MakeCut, tmp_path: Path) -> None:
     recipe = make_recipe({"pretraining.dev": [str(tmp_path / "dev.jsonl")]})
     write_cuts(tmp_path / "dev.jsonl", map(tone, range(3)))
@@ -346,7 +391,7 @@ def test_missing_sets(name: str, make_recipe: MakeRecipe, tmp_path: Path, comman
         "pretrain", tmp_path / "recipe.yaml", "--out", tmp_path / "run", f"--{name}", tmp_path / "none.jsonl"
     )
     assert code == 2
-    assert "none.jsonl: cannot be read" in error
+    assert "none.jsonl: does not exist" in error
     assert "Traceback" not in error
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sa2sr.cli.app import ModelArgument, OverridesArgument, app
-from sa2sr.errors import UserError
+from sa2sr.errors import RecipeError, UserError
 
 if TYPE_CHECKING:
     from sa2sr.config import Recipe
 
+_STAGES = {"pretraining": "pretrain", "finetuning": "finetune", "regression": "regress"}  # and their commands
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped one: sa2sr, asr, scratch, ...")
 ]
@@ -46,10 +47,22 @@ def recipe(
 
 
 def _resolved(stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None]) -> "Recipe":
+    """The recipe with its changes; an error that says so if it lacks the stage, which they may bring along."""
     from sa2sr.config import load_recipe
 
     given = [f"{stage}.{name}={json.dumps([str(path) for path in paths])}" for name, paths in sets.items() if paths]
-    return load_recipe(recipe, [*given, *(changes or [])])
+    wrong = ""
+    try:
+        found = load_recipe(recipe, [*given, *(changes or [])])
+    except RecipeError as error:
+        found, wrong = load_recipe(recipe), f"\n{error}"
+        if getattr(found, stage) is not None:
+            raise
+    if getattr(found, stage) is not None:
+        return found
+    there = [f"{name} ('sa2sr {_STAGES[name]}')" for name in _STAGES if getattr(found, name) is not None]
+    details = wrong if any(change.startswith(f"{stage}.") for change in changes or []) else ""
+    raise RecipeError(f"recipe '{recipe}' has no {stage}; it has {' and '.join(there)}{details}")
 
 
 def _train(

@@ -59,13 +59,22 @@ class EncoderSettings(Settings):
         known._configuration = configuration
         return known
 
+    def foreign_keys(self) -> list[str]:
+        """Keys of another kind of encoder that were given a value that is not their default: nothing reads them."""
+        own = _KEYS[self.kind]
+        return [
+            name
+            for name, field in EncoderSettings.model_fields.items()
+            if name != "kind" and name not in own and getattr(self, name) != field.default
+        ]
+
     @model_serializer(mode="wrap")
     def _keys_of_its_kind(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         is_pretrained = self.kind == "transformers"
         return {
             name: value
             for name, value in serialise(self).items()
-            if name == "kind" or (name in _OF_PRETRAINED_ENCODERS) == is_pretrained
+            if name == "kind" or (name in _KEYS["transformers"]) == is_pretrained
         }
 
     @model_validator(mode="after")
@@ -95,7 +104,12 @@ class EncoderSettings(Settings):
         return self
 
 
-_OF_PRETRAINED_ENCODERS = ("name", "readout", "freeze", "lora", "checkpointing")
+_STACK = ("direction", "layers", "units", "dropout")
+_KEYS = {
+    "lstm": _STACK,
+    "conformer": (*_STACK, "heads", "kernel"),
+    "transformers": ("name", "readout", "freeze", "lora", "checkpointing"),
+}
 
 
 def frames_of(encoder: EncoderSettings) -> str:

@@ -1,6 +1,6 @@
 """The tasks that an encoder is trained on, each with its weight in the loss and the settings of its head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -69,14 +69,10 @@ class SpeakerSettings(ObjectiveSettings):
     @field_validator("speakers")
     @classmethod
     def _names_fit(cls, speakers: tuple[str, ...]) -> tuple[str, ...]:
-        size = sum(len(name.encode()) + 16 for name in speakers)
+        size = sum(len(name.encode(errors="backslashreplace")) + 16 for name in speakers)
         if size > MAX_YAML_BYTES * 0.8:
             raise ValueError(f"the names of {len(speakers):,} speakers are more than a settings file holds")
         return speakers
-
-    def naming(self, speakers: Sequence[str]) -> "SpeakerSettings":
-        """The same task for these speakers."""
-        return SpeakerSettings.model_validate(self.model_dump() | {"speakers": tuple(speakers)})
 
 
 class TextSettings(Settings):

@@ -54,6 +54,16 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _encoder_has_keys_of_its_kind(self) -> "Recipe":
+        if foreign := self.encoder.foreign_keys():
+            named = ", ".join(f"encoder.{name} ({getattr(self.encoder, name)})" for name in foreign)
+            raise ValueError(
+                f"{named}: an encoder of the kind {self.encoder.kind} has no such key, and would be the same without; "
+                "leave it out, or at its default"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _encoder_reads_frames(self) -> "Recipe":
         if self.frontend.kind == "waveform" and frames_of(self.encoder) != "waveform":
             raise ValueError(f"frontend.kind: encoder.kind {self.encoder.kind} reads lfbe, not a waveform")

@@ -1,5 +1,6 @@
 """From the utterances of any corpus to checked cut manifests: what all corpora have in common."""
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -33,7 +34,8 @@ def write_manifests(
 ) -> Report:
     """Read a corpus, check it, and write ``out/<split>.jsonl.gz`` and ``out/report.json``.
 
-    The same corpus gives the same bytes. Arguments as for :func:`sa2sr.corpora.prepare`.
+    The same corpus gives the same bytes. Manifests that an earlier preparation wrote there, and this one does not, are
+    removed: their utterances may be in another split now. Arguments as for :func:`sa2sr.corpora.prepare`.
 
     Raises:
         CorpusError: if nothing in it can be used, or if splits share speakers or audio
@@ -59,13 +61,26 @@ def write_manifests(
         scales=tuple(sorted({fields["scale"]["name"] for fields in custom if "scale" in fields})),
         verified=decode,
     )
-    write_json(out / "report.json", report.to_dict())
+    earlier = _earlier_splits(out)
+    if splits or not earlier:
+        for split in earlier - splits.keys():  # before the report that knows of them is gone
+            (out / f"{split}.jsonl.gz").unlink(missing_ok=True)
+        write_json(out / "report.json", report.to_dict())
     if not splits:
         reasons = "; ".join(f"{count:,} x {reason}" for (_, reason), count in report.counts().items())
         raise CorpusError(f"{source}: holds no utterance that can be used ({reasons or 'nothing was found'})")
     for split, cuts in splits.items():
         write_cuts(report.manifests[split], cuts)
     return report
+
+
+def _earlier_splits(out: Path) -> set[str]:
+    """The splits that the report of an earlier preparation names."""
+    try:
+        splits = json.loads((out / "report.json").read_text(encoding="utf-8"))["splits"]
+        return {split for split in splits if _SPLIT.fullmatch(split)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
 
 
 def _gather(corpus: Corpus, entries: Iterable[Entry]) -> tuple[list[Utterance], list[Problem]]:
@@ -81,6 +96,8 @@ def _gather(corpus: Corpus, entries: Iterable[Entry]) -> tuple[list[Utterance], 
         if not _SPLIT.fullmatch(entry.split):
             detail = f"'{entry.split[:40]}' cannot name a file; letters, digits, '.', '_' and '-' can"
             problems.append(Problem("unusable name of a split", entry.name, detail))
+        elif "\0" in str(entry.audio):
+            problems.append(Problem("unusable path of audio", entry.name, f"{str(entry.audio)!r} holds a NUL"))
         elif first is not None and (first.split == entry.split or first.audio != entry.audio):
             problems.append(Problem("id occurs twice", entry.name, f"{entry.audio}; the first is kept"))
         elif first is not None:

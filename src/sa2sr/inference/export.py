@@ -15,6 +15,7 @@ from sa2sr.network.folder import (
     LABELS_FILE,
     SETTINGS_FILE,
     WEIGHTS_FILE,
+    check_place,
     find_model,
     read_calibration,
     read_settings,
@@ -34,12 +35,14 @@ def export(model: str | Path, out: str | Path, *, int8: bool = True) -> Path:
         the new folder
 
     Raises:
-        ModelError: if there is no model, ``out`` is one that can be trained on, or onnx is not installed
+        ModelError: if there is no model, ``out`` is one that can be trained on or holds anything else, or onnx is
+            not installed
     """
     model, out = find_model(model), Path(out)
     settings, weights, calibration = read_settings(model), read_weights(model), read_calibration(model)
     if (out / WEIGHTS_FILE).exists():
         raise ModelError(f"{out}: is a model folder with weights; export into a folder of its own")
+    check_place(out)
     graphs = {GRAPH_FILE: build_graph(settings, weights)}
     if int8:
         graphs[INT8_GRAPH_FILE] = build_graph(settings, weights, int8=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,8 @@ from sa2sr.inference.table import EXTRAS, UNIT, EmotionTable, Failure, Heading, 
 from sa2sr.inference.windows import Windows, check_longest
 from sa2sr.intervals import LEVEL, Calibration
 from sa2sr.network.folder import (
-    ENCODER_FILE,
-    GRAPH_FILE,
-    INT8_GRAPH_FILE,
     INTERVALS_FILE,
-    SETTINGS_FILE,
-    WEIGHTS_FILE,
+    digest_of,
     find_model,
     is_exported,
     read_calibration,
@@ -52,13 +47,8 @@ class Origin:
         return load(self.folder, engine=self.engine, device=self.device, int8=self.int8)
 
     def digest(self) -> str:
-        """Of the files that the predictions follow from."""
-        found = sha256()
-        read = (SETTINGS_FILE, WEIGHTS_FILE, ENCODER_FILE, GRAPH_FILE, INT8_GRAPH_FILE, INTERVALS_FILE)
-        for path in sorted(self.folder.iterdir()):
-            if path.name in read:
-                found.update(f"{path.name}\0".encode() + path.read_bytes())
-        return found.hexdigest()
+        """Of the files that the predictions and their intervals follow from."""
+        return digest_of(self.folder, INTERVALS_FILE)
 
 
 def load(

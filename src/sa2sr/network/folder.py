@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ GRAPH_FILE = "model.onnx"  # of an exported model, which has no weights file
 INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
 ENCODER_FILE = "encoder.json"  # the architecture of a pre-trained encoder
+VOCABULARY_FILE = "vocabulary.json"  # of a regression on words
+ENCODER_FOLDER = "encoder"  # of a regression on what a network hears: the model folder of that network
 LABELS_FILE = "labels.json"  # of an exported model: what its graphs read and give
 CARD_FILE = "README.md"  # what people should know of a model
 FOLDER_FILES = (
@@ -33,12 +36,22 @@ FOLDER_FILES = (
     INTERVALS_FILE,
     CARD_FILE,
 )
+_NETWORK_FILES = (SETTINGS_FILE, WEIGHTS_FILE, ENCODER_FILE)
+_PREDICTING_FILES = (
+    *_NETWORK_FILES,
+    GRAPH_FILE,
+    INT8_GRAPH_FILE,
+    REGRESSION_FILE,
+    VOCABULARY_FILE,
+    *(f"{ENCODER_FOLDER}/{name}" for name in _NETWORK_FILES),
+)
 
 SHIPPED = "default"  # the name of the model that comes with the package
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models" / "default"
 SHIPPED_VARIABLE = "SA2SR_MODEL"  # of the environment: another model in its place
 
 _LARGEST_CALIBRATION = 1 << 20  # bytes
+_BLOCK = 1 << 20  # bytes
 
 
 def find_model(model: str | Path | None = None, revision: str | None = None) -> Path:
@@ -99,6 +112,34 @@ def is_shared(folder: Path) -> bool:
     """Whether a model folder is the package's or in the cache of the hub, so that nothing is to be written there."""
     in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
     return in_cache or folder == SHIPPED_FOLDER
+
+
+def check_place(out: Path) -> None:
+    """That a model may be written into a folder: what is there, if anything, is a model, and so may be replaced.
+
+    Raises:
+        ModelError: if anything else is there
+    """
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there - {*FOLDER_FILES} or (CARD_FILE in there and not there & {WEIGHTS_FILE, GRAPH_FILE}):
+        raise ModelError(f"{out}: holds other files than those of a model; name a folder of its own")
+
+
+def digest_of(folder: str | Path, *more: str) -> str:
+    """Of the files of a model folder that its predictions follow from, and of ``more`` by name.
+
+    Two folders of one digest predict the same; intervals, cards and labels are not part of it.
+    """
+    found = sha256()
+    for name in sorted({*_PREDICTING_FILES, *more}):
+        path = Path(folder) / name
+        if not path.is_file():
+            continue
+        found.update(f"{name}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                found.update(block)
+    return found.hexdigest()
 
 
 def is_exported(folder: str | Path) -> bool:

@@ -6,11 +6,12 @@ found. What only people know they say: the licence, the data, what it is for.
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sa2sr.config import DIMENSIONS, ModelSettings
+from sa2sr.config import DIMENSIONS, EncoderSettings, ModelSettings
 from sa2sr.intervals import Calibration
 from sa2sr.metrics import METRIC_LABELS
 from sa2sr.network.folder import SHIPPED
@@ -196,10 +197,31 @@ def _network(settings: ModelSettings, parameters: int | None) -> str:
     encoder, objectives = settings.encoder, settings.objectives
     size = f", {parameters / 1e6:.1f} million parameters" if parameters else ""
     left = f" Of these the encoder has left behind: {', '.join(settings.drifted)}." if settings.drifted else ""
-    kind = "LSTM" if encoder.kind == "lstm" else encoder.kind
-    reads = "both directions" if encoder.direction == "both" else "the past alone"
+    if encoder.kind == "transformers":
+        what, heard = _pretrained(encoder), "the waveform"
+    else:
+        kind = "LSTM" if encoder.kind == "lstm" else encoder.kind
+        reads = "both directions" if encoder.direction == "both" else "the past alone"
+        what = f"{kind} of {encoder.layers} x {encoder.units} units, which reads {reads}"
+        heard = "log mel filterbank energies"
     return (
-        f"{kind} of {encoder.layers} x {encoder.units} units, which reads {reads}{size}. Heads: "
-        f"{', '.join(objectives.active())}.{left} It reads log mel filterbank energies of "
+        f"{what}{size}. Heads: {', '.join(objectives.active())}.{left} It reads {heard} of "
         f"{settings.frontend.sampling_rate:,} Hz; `config.yaml` has every setting."
     )
+
+
+def _pretrained(encoder: EncoderSettings) -> str:
+    """What was made of which pre-trained encoder; of one in a folder, the name of the folder."""
+    name = str(encoder.name)
+    name = Path(name).name if Path(name).is_absolute() or len(Path(name).parts) > 2 else name
+    if encoder.lora is not None:
+        learnt = f"which stayed as it was beside LoRA adapters of rank {encoder.lora.rank}"
+    elif encoder.freeze == "all":
+        learnt = "which stayed as it was"
+    elif encoder.freeze == "none":
+        learnt = "all of which was trained further"
+    else:
+        layers = "" if encoder.freeze == "features" else f" and its {encoder.freeze} lowest layers"
+        learnt = f"which was trained further but for its convolutions{layers}"
+    states = "its last layer" if encoder.readout == "last" else "a learnt mean over its layers"
+    return f"The pre-trained encoder {name}, {learnt}, read by {states}"

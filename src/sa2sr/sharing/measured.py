@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sa2sr.errors import ModelError
+from sa2sr.network.folder import digest_of
 
 _LARGEST = 50_000_000  # bytes of an evaluation
 
@@ -37,20 +38,31 @@ class Measured:
                 yield Estimate(metric, float(found["value"]), found.get("low"), found.get("high"))
 
 
-def read_evaluations(run: Path, model: str) -> list[Measured]:
-    """What is in ``evaluation/`` of a run folder about the model of this name, by name of the folder.
+def read_evaluations(run: Path, model: str, folder: Path) -> list[Measured]:
+    """What is in ``evaluation/`` of a run folder about the model of this name, by name of the evaluation's folder.
+
+    Args:
+        run: the run folder
+        model: its name
+        folder: of the model; evaluations that do not say which weights they are of are taken for those in it
 
     Raises:
-        ModelError: if something there is not what ``sa2sr evaluate`` writes
+        ModelError: if something there is not what ``sa2sr evaluate`` writes, or is of other weights
     """
-    found = []
+    found, digest = [], digest_of(folder)
     for path in sorted(run.glob("evaluation/*/metrics.json")):
         try:
             if path.stat().st_size > _LARGEST:
                 raise ValueError(f"is larger than {_LARGEST:,} bytes")
             metrics = json.loads(path.read_bytes())
-            if metrics["name"] == model:
-                found.append(_measured(metrics))
+            if metrics["name"] != model:
+                continue
+            if metrics.get("digest") not in (None, digest):
+                raise ModelError(
+                    f"{path}: is of other weights than {folder} has now, as after more training; evaluate again, or "
+                    "remove it"
+                )
+            found.append(_measured(metrics))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ModelError(f"{path}: is not an evaluation ({reason}); evaluate again, or remove it") from None

@@ -14,11 +14,11 @@ from sa2sr.files import atomic, write_text
 from sa2sr.network.folder import (
     CARD_FILE,
     FOLDER_FILES,
-    GRAPH_FILE,
     SETTINGS_FILE,
     SHIPPED,
     SHIPPED_FOLDER,
     WEIGHTS_FILE,
+    check_place,
     find_model,
     is_exported,
     read_calibration,
@@ -56,13 +56,14 @@ def pack(
         name: by which others load it, for the card; by default that of the folder
 
     Raises:
-        ModelError: if there is no model, or it cannot be written or made smaller like this
+        ModelError: if there is no model, it cannot be written or made smaller like this, or an evaluation beside it
+            is of other weights
     """
     source, out = find_model(model), Path(out)
     exported = is_exported(source)
     if source.resolve() == out.resolve():
         raise ModelError(f"{out}: is the model itself; name another folder")
-    _check_place(out)
+    check_place(out)
     if exported and (half or lean):
         raise ModelError(f"{source}: is an exported model, which is copied as it is; pack the model that it came from")
     settings = read_settings(source, exported=exported)
@@ -130,13 +131,6 @@ def push(
         return upload(packed, where, private=private, message=message)
 
 
-def _check_place(out: Path) -> None:
-    """That a model may be written into a folder: what is there, if anything, is a model, and so may be replaced."""
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if there - {*FOLDER_FILES} or (CARD_FILE in there and not there & {WEIGHTS_FILE, GRAPH_FILE}):
-        raise ModelError(f"{out}: holds other files than those of a model; name a folder of its own")
-
-
 def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFacts | None:
     """What people say of a model; None where they have said nothing."""
     places = [Path(path)] if path is not None else [source / FACTS_FILE, _run(source) / FACTS_FILE]
@@ -147,7 +141,7 @@ def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFa
 def _card(source: Path, settings: ModelSettings, facts: CardFacts | None, name: str, parameters: int) -> str:
     if facts is None and (source / CARD_FILE).is_file():
         return (source / CARD_FILE).read_text(encoding="utf-8", errors="replace")
-    measured = read_evaluations(_run(source), settings.name)
+    measured = read_evaluations(_run(source), settings.name, source)
     described = facts or CardFacts()
     return card_text(settings, described, measured, read_calibration(source), name=name, parameters=parameters or None)
 

@@ -78,7 +78,7 @@ def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> 
     """
     cuts = ((number, cut) for number, path in enumerate(paths) for cut in read_cuts(path))
     utterances, left_out, seen = [], Counter[str](), set[str]()
-    named: list[tuple[int, str]] = []  # the manifest of each utterance, and the corpus that it names
+    kept: list[tuple[int, Cut]] = []  # of each utterance, with the number of its manifest
     for number, cut in cuts:
         if cut.id in seen:
             left_out["id occurs twice"] += 1
@@ -89,8 +89,8 @@ def read_utterances(paths: Sequence[str | Path], scale: Scale | None = None) -> 
             left_out["rating outside its scale"] += 1
             continue
         utterances.append(utterance if scale is None else _on_scale(utterance, scale))
-        named.append((number, str(custom_fields(cut).get("corpus") or "")[:100]))
-    utterances = [replace(u, corpus=corpus) for u, corpus in zip(utterances, _corpora(named, paths), strict=True)]
+        kept.append((number, cut))
+    utterances = [replace(u, corpus=corpus) for u, corpus in zip(utterances, corpora_of(kept, paths), strict=True)]
     where = ", ".join(map(str, paths))
     if not utterances:
         raise CorpusError(f"{where or 'no manifest'}: no cuts to read")
@@ -185,8 +185,9 @@ def _utterance(cut: Cut) -> Utterance:
     )
 
 
-def _corpora(named: Sequence[tuple[int, str]], paths: Sequence[str | Path]) -> list[Corpus]:
-    """The corpus of each utterance, from its manifest and the corpus that it names, if it does."""
+def corpora_of(cuts: Sequence[tuple[int, Cut]], paths: Sequence[str | Path]) -> list[Corpus]:
+    """The corpus of each cut, which comes with the number of its manifest: as :func:`read_utterances` tells them."""
+    named = [(number, str(custom_fields(cut).get("corpus") or "")[:100]) for number, cut in cuts]
     others: dict[int, set[str]] = {}
     for manifest, name in named:
         others.setdefault(manifest, set()).update({name} - {""})

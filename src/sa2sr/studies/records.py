@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale, Stage, load_recipe, probability_of, validate
 from sa2sr.errors import UserError
+from sa2sr.network.folder import digest_of
 from sa2sr.studies.document import printable
 from sa2sr.studies.lenient import csv_rows, json_lines, json_object, number, numbers, one_line
 
@@ -209,6 +210,9 @@ class Evaluation:
 def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation | None:
     """Read an evaluation folder; none, and a line in ``problems``, if nothing can be compared in it."""
     metrics = json_object(path / "metrics.json", problems)
+    if _is_outdated(metrics):
+        problems.append(f"{path}: is of the model before it was trained again; left out: evaluate it again")
+        return None
     rows = csv_rows(path / "predictions.csv", problems)
     if not rows:
         return None
@@ -257,6 +261,17 @@ def _run_of(metrics: Mapping[str, Any], path: Path) -> Path:
         return path
     folder = Path(model)
     return folder.parent if folder.name == "model" else folder
+
+
+def _is_outdated(metrics: Mapping[str, Any]) -> bool:
+    """Whether another model is now where the evaluated one was; not of those that do not say, or have been moved."""
+    model, digest = metrics.get("model"), metrics.get("digest")
+    if not isinstance(model, str) or not isinstance(digest, str) or not Path(model).is_dir():
+        return False
+    try:
+        return digest_of(model) != digest
+    except OSError:
+        return False
 
 
 def is_evaluation_folder(path: Path) -> bool:

@@ -34,6 +34,7 @@ def make_report(
     baseline: str | None = None,
     comparisons: Iterable[tuple[str, str]] = (),
     order: Sequence[str] = (),
+    planned: bool = False,
     resample: Resample = "auto",
     with_paper: bool = True,
     opening: Sequence[Section] = (),
@@ -51,6 +52,8 @@ def make_report(
         baseline: the system that the others are compared with; by default the first whose encoder was not pre-trained
         comparisons: further pairs of systems, the first minus the second
         order: of the systems in tables, after the baseline; others follow in that of their folders
+        planned: baseline and comparisons were named before there were results; those of systems that have none are
+            left out, and named
         resample: what the bootstrap draws; see :func:`sa2sr.studies.systems.drawn_unit`
         with_paper: show what the paper reports of systems of the same name
         opening: further sections, at the beginning
@@ -68,6 +71,8 @@ def make_report(
         raise UserError(f"{given}: holds no run of 'sa2sr pretrain', 'finetune' or 'evaluate'{reasons}")
     results = Results(runs, evaluations, order)
     pairs = list(comparisons)
+    if planned:
+        baseline, pairs = _with_results(results, baseline, pairs, problems)
     results.check_names([name for name in (baseline, *(name for pair in pairs for name in pair)) if name is not None])
     sections = [
         *opening,
@@ -79,6 +84,18 @@ def make_report(
     if problems:
         sections.append(Section("Left out", [printable(problem) for problem in problems]))
     return write_report(Document(printable(title), _summary(results), sections), out)
+
+
+def _with_results(
+    results: "Results", baseline: str | None, pairs: Sequence[tuple[str, str]], problems: list[str]
+) -> tuple[str | None, list[tuple[str, str]]]:
+    """The baseline and the comparisons whose systems have results; the others are added to ``problems``."""
+    known = {*results.systems}
+    if baseline is not None and baseline not in known:
+        problems.append(f"{baseline}: has no results, and is no baseline")
+    lost = [pair for pair in pairs if not known.issuperset(pair)]
+    problems += [f"{one} minus {other}: {min({one, other} - known)} has no results" for one, other in lost]
+    return (baseline if baseline in known else None), [pair for pair in pairs if pair not in lost]
 
 
 class Results:

@@ -79,6 +79,7 @@ def write_study_report(study: Study, out: Path) -> ReportFiles | None:
         baseline=study.baseline or next(iter(study.systems)),
         comparisons=study.comparisons.items(),
         order=list(study.systems),
+        planned=True,
     )
 
 

@@ -24,9 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sa2sr.cuts import read_cuts, write_cuts
+from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import UserError
 from sa2sr.files import remove_remainders, write_json, write_text
+from sa2sr.speech.utterances import corpora_of
 from sa2sr.studies.records import CELL_FILE, Place
 from sa2sr.studies.study_plan import Cell, digest_of_tests
 
@@ -150,10 +151,12 @@ def _evaluate(cell: Cell) -> None:
 def draw_share(cell: Cell) -> None:
     """Write the manifest of a share of the training utterances.
 
-    Which are drawn depends on the seed and on their names alone, and a smaller share is part of a larger one.
+    Which are drawn depends on the seed and on their names alone, and a smaller share is part of a larger one. Each says
+    of which corpus it is, since the folder of its manifest no longer does.
     """
-    sources = cell.sources
-    cuts = [cut for path in sources for cut in read_cuts(path)]
+    sources = [(number, cut) for number, path in enumerate(cell.sources) for cut in read_cuts(path)]
+    corpora = corpora_of(sources, cell.sources)
+    cuts = [_of_corpus(cut, corpus.name) for (_, cut), corpus in zip(sources, corpora, strict=True)]
     wanted = max(1, round(cell.share * len(cuts)))
     order = sorted(range(len(cuts)), key=lambda row: _lot(cell.recipe.seed, cuts[row].id, row))
     if cell.drawn is not None:
@@ -161,6 +164,12 @@ def draw_share(cell: Cell) -> None:
         with FileLock(cell.drawn.parent / ".lock"):  # several systems draw the same
             remove_remainders(cell.drawn)
             write_cuts(cell.drawn, (cuts[row] for row in sorted(order[:wanted])))
+
+
+def _of_corpus(cut: Cut, name: str) -> Cut:
+    for supervision in cut.supervisions[:1]:
+        supervision.custom = {**(supervision.custom or {}), "corpus": name}
+    return cut
 
 
 def _lot(seed: int, name: str, row: int) -> tuple[bytes, int]:

@@ -44,6 +44,7 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
 
     Raises:
         CorpusError: if a set is missing, empty, or lacks the labels of an objective
+        RecipeError: if its labels are more than the settings of a model hold
     """
     named = stage.objectives.category.classes if stage.objectives.category else ()
     train_set = _read_set("train", stage.train, stage, frontend, stage.augmentation, named)
@@ -57,6 +58,8 @@ def load_stage_data(stage: Stage, frontend: FrontEnd, seed: int, accelerator: Ac
     if unknown := stage.ratings.keys() - {u.corpus.name for data in (train_set, dev_set) for u in data.utterances}:
         known = ", ".join(corpus.name for corpus in train_set.corpora)
         raise CorpusError(f"ratings of the recipe's stage: there is no corpus '{min(unknown)}'; there are {known}")
+    for name, objective in stage.objectives.active().items():
+        OBJECTIVES[name].with_labels(objective, train_set.utterances)  # an error now, not after the features
     failures: list[str] = []
     train, train_set = _with_frames(train_set, stage, frontend, stage.augmentation, seed, accelerator, failures)
     dev, dev_set = _with_frames(dev_set, stage, frontend, NO_AUGMENTATION, seed, accelerator, failures)

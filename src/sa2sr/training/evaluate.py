@@ -7,9 +7,11 @@
 """
 
 import csv
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from sa2sr.cuts import custom_fields
 from sa2sr.errors import UserError
 from sa2sr.files import atomic, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import find_model, is_regression, is_shared, read_calibration
+from sa2sr.network.folder import digest_of, find_model, is_regression, is_shared, read_calibration
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.submission import SCALE
@@ -66,35 +68,43 @@ def evaluate(
         read: ``"reference"`` or ``"recognised"``: the texts that a model reads beside speech; by default as it says
 
     Raises:
-        UserError: if ``read`` is given and the model reads no texts
+        UserError: if ``read`` is given and the model reads no texts, or the default folder holds an evaluation on
+            other manifests
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
         TableError: if the predictions are no submission
     """
     accelerator, calibration = make_accelerator("fp32"), None
+    submitted = is_submission(model)
+    source = Path(model) if submitted else find_model(model)
+    digest = None if submitted else digest_of(source)
     begun = time.perf_counter()
     scale: Scale | None
     categories: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
-    if is_submission(model):
-        source, name, scale = Path(model), Path(model).stem, SCALE
-        _check_reading(name, False, read)
-        heard = read_predictions(source, manifests, map_scale=map_scale)
-    elif is_regression(source := find_model(model)):
+    reads_texts = False
+    listen: Callable[[], Heard]
+    if submitted:
+        name, scale = source.stem, SCALE
+        listen = partial(read_predictions, source, manifests, map_scale=map_scale)
+    elif is_regression(source):
         regressor, calibration = load_regressor(source), read_calibration(source)
         name, scale = regressor.settings.name, regressor.settings.scale
-        _check_reading(name, False, read)
-        heard = regressor.hear(manifests, map_scale=map_scale)
+        listen = partial(regressor.hear, manifests, map_scale=map_scale)
     else:
         network, calibration = load_model(source, accelerator.device), read_calibration(source)
         name, scale, left_behind = network.settings.name, network.settings.scale, network.settings.drifted
-        categories = network.settings.categories
-        _check_reading(name, network.settings.reads_texts, read)
-        recognised = None if read is None else read == "recognised"
-        heard = hear(network, manifests, accelerator, network.tasks(), map_scale=map_scale, recognised=recognised)
+        categories, reads_texts = network.settings.categories, network.settings.reads_texts
+        chosen: dict[str, Any] = {"map_scale": map_scale, "recognised": None if read is None else read == "recognised"}
+        listen = partial(hear, network, manifests, accelerator, network.tasks(), **chosen)
+    if read is not None and not reads_texts:
+        raise UserError(f"--read {read}: the model '{name}' reads no texts beside speech")
+    folder = Path(out) if out is not None else _default_folder(source, name, manifests, read)
+    heard = listen()
     seconds = time.perf_counter() - begun  # the model loaded, audio decoded
     metrics = {
         "model": str(source.resolve()),
+        "digest": digest,
         "name": name,
         "manifests": [str(Path(path).resolve()) for path in manifests],
         "scale": scale.model_dump() if scale is not None else None,
@@ -111,7 +121,6 @@ def evaluate(
         "intervals": _judge_intervals(calibration, heard, scale),
         "environment": environment(),
     }
-    folder = Path(out) if out is not None else _default_folder(source, name, manifests, read)
     result = Evaluation(folder, metrics)
     if accelerator.is_main_process:
         _write_predictions(result.folder / "predictions.csv", heard.utterances, heard.said, categories)
@@ -147,21 +156,38 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
     }
 
 
-def _check_reading(name: str, reads_texts: bool, read: str | None) -> None:
-    if read is not None and not reads_texts:
-        raise UserError(f"--read {read}: the model '{name}' reads no texts beside speech")
-
-
 def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], read: str | None) -> Path:
-    """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``."""
+    """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``.
+
+    Raises:
+        UserError: if the evaluation on other manifests, of folders of the same name, is there
+    """
     beside = Path("runs") / name if is_shared(model) else model.resolve().parent
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    return beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
+    folder = beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
+    there = _manifests_of(folder)
+    if there not in (None, [*map(str, paths)]):
+        raise UserError(
+            f"{folder}: holds the evaluation on {', '.join(map(str, there or []))}; choose another folder with --out, "
+            "or remove it"
+        )
+    return folder
+
+
+def _manifests_of(folder: Path) -> list[Any] | None:
+    """What an evaluation is on that is in a folder; None if there is none that says so."""
+    try:
+        manifests = json.loads((folder / "metrics.json").read_bytes())["manifests"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return manifests if isinstance(manifests, list) else None
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said, categories: Sequence[str]) -> None:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # Half a surrogate pair, which a manifest may have in an id, is no UTF-8; it is written as its JSON escape.
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with atomic(path) as temporary, temporary.open("w", **how) as file:
         rows = [_row(u, {name: each[i] for name, each in said.items()}, categories) for i, u in enumerate(utterances)]
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()

@@ -1,5 +1,6 @@
 """Running a model over a set of utterances and scoring what it says."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ class Predictions:
     """What a model says of the utterances of a set, by objective."""
 
     values: dict[str, dict[int, Any]]  # objective -> index of the utterance -> prediction
-    losses: dict[str, float]  # mean over the utterances with a label
+    losses: dict[str, float]  # mean over the utterances with a label, NaN where there are none
     failures: list[str]  # audio that could not be read
 
 
@@ -65,18 +66,22 @@ def predict_dataset(
                     told = replace(batch, texts=[*model.recogniser.predict(states, lengths)])
                 said = task.evaluate(read, lengths, told)
                 values[name] |= {index: said[row] for row, index in rows.items()}
-                labelled = sum(task.has_label(dataset.utterances[index]) for index in rows.values())
-                losses[name] += labelled * float(task.loss(read, lengths, told))  # type: ignore[assignment]
-                counts[name] += labelled
+                if counted := sum(task.counts(dataset.utterances[index]) for index in rows.values()):
+                    losses[name] += counted * float(task.loss(read, lengths, told))  # type: ignore[assignment]
+                    counts[name] += counted
             advance(len(items))
     parts = [(values, losses, counts, failures)]
     if accelerator.num_processes > 1:
         parts = gather_object(parts)
     return Predictions(
         values={name: {i: v for part in parts for i, v in part[0][name].items()} for name in values},
-        losses={n: sum(p[1][n] for p in parts) / max(1, sum(p[2][n] for p in parts)) for n in values},
+        losses={n: _mean(sum(p[1][n] for p in parts), sum(p[2][n] for p in parts)) for n in values},
         failures=[failure for part in parts for failure in part[3]],
     )
+
+
+def _mean(total: float, count: int) -> float:
+    return total / count if count else math.nan
 
 
 def reads_recognised(model: SpeechModel, wanted: bool | None = None) -> bool:

@@ -77,9 +77,11 @@ class Monitor:
         for message in messages:
             if message not in self.failed:
                 self.failed.add(message)
-                self.warnings.print(
-                    f"left out: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True
-                )
+                self.warn(f"left out: {message}")
+
+    def warn(self, message: str) -> None:
+        """A line that should not be missed."""
+        self.warnings.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def end_epoch(
         self, position: Position, dev: dict[str, float], criterion: float, improved: bool, rates: Sequence[float]

@@ -22,7 +22,14 @@ from scipy import sparse
 from sa2sr.config import DIMENSIONS, RegressionModel, Vectors, read_yaml, to_yaml, validate
 from sa2sr.errors import CorpusError, ModelError, RecipeError
 from sa2sr.files import atomic, write_json, write_text
-from sa2sr.network.folder import REGRESSION_FILE, WEIGHTS_FILE, find_model, read_weights
+from sa2sr.network.folder import (
+    ENCODER_FOLDER,
+    REGRESSION_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    find_model,
+    read_weights,
+)
 from sa2sr.network.model import SpeechModel, load_model, save_model
 from sa2sr.network.objectives import Emotion
 from sa2sr.sentiment import teacher_from_name
@@ -31,8 +38,6 @@ from sa2sr.vectors.encoding import encode_texts
 from sa2sr.vectors.material import Material, gather
 from sa2sr.vectors.tfidf import Vocabulary, tfidf
 
-VOCABULARY_FILE = "vocabulary.json"
-ENCODER_FOLDER = "encoder"
 _LARGEST_VOCABULARY = 200_000_000  # bytes
 
 

@@ -72,21 +72,30 @@ class RunFolder:
         """The best epoch's model folder."""
         return self.path / "model"
 
-    def begin(self, recipe: Recipe, stage: str, start_from: str | Path | None = None) -> None:
+    def begin(self, recipe: Recipe, stage: str, start_from: str | Path | None = None) -> Recipe | None:
         """Write what was asked for, or check that a run that goes on was asked for the same.
+
+        Returns:
+            the recipe of a run that goes on, which may say otherwise how long or where
 
         Raises:
             RecipeError: naming the first key that differs, the stage or the model that it starts from
         """
         beside = {"stage": stage, "--encoder": str(start_from) if start_from is not None else None}
-        if self.checkpoint.exists() and self.recipe_file.exists():
-            before = _comparable(load_recipe(self.recipe_file)) | beside | self._beside_recipe(beside)
+        earlier = load_recipe(self.recipe_file) if self.recipe_file.exists() and self._has_begun() else None
+        if earlier is not None:
+            before = _comparable(earlier) | beside | self._beside_recipe(beside)
             if difference := _first_difference(before, _comparable(recipe) | beside):
                 raise RecipeError(
                     f"{self.path}: holds a run of another recipe ({difference}); choose another --out, or remove it"
                 )
         write_text(self.recipe_file, to_yaml(recipe))
         write_json(self.environment_file, beside | environment())
+        return earlier
+
+    def _has_begun(self) -> bool:
+        """Whether there is anything that another training would destroy; a regression has no checkpoint."""
+        return any(path.exists() for path in (self.checkpoint, self.history_file, self.metrics_file, self.model))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -183,7 +192,7 @@ def fingerprint(names: Iterable[str]) -> str:
     """A digest of the utterances that a run trains on."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(name.encode() + b"\0")
+        digest.update(name.encode(errors="backslashreplace") + b"\0")
     return digest.hexdigest()[:32]
 
 

@@ -57,8 +57,7 @@ class Trainer:
         self.recipe, self.stage_name, self.stage, self.folder = recipe, stage_name, stage, folder
         self.accelerator = make_accelerator(stage.precision)
         self.is_main = self.accelerator.is_main_process
-        if self.is_main:
-            folder.begin(recipe, stage_name, start_from)
+        earlier = folder.begin(recipe, stage_name, start_from) if self.is_main else None
         self.accelerator.wait_for_everyone()
         self.recipe = recipe = with_known_encoder(recipe, start_from)
 
@@ -78,6 +77,8 @@ class Trainer:
             folder.keep_history(self.position.history_lines)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.monitor = Monitor(folder, self.data, stage, quiet=not self.is_main)
+        if earlier is not None and self.position.step:
+            self._tell_new_schedule(getattr(earlier, stage_name))
 
     def run(self) -> RunFolder:
         """Train until the criterion stops improving or the last epoch is over; write the best epoch's metrics."""
@@ -91,6 +92,15 @@ class Trainer:
             self.folder.finish(self.folder.history()[self.position.best_epoch])
         self.accelerator.wait_for_everyone()
         return self.folder
+
+    def _tell_new_schedule(self, earlier: Stage) -> None:
+        """A cosine ends with the last epoch: with another number of epochs the run goes on at another rate."""
+        before, now = earlier.max_epochs, self.stage.max_epochs
+        if self.stage.optimiser.schedule == "cosine" and before != now:
+            self.monitor.warn(
+                f"max_epochs was {before} and is {now}: the cosine schedule goes on as if it had been so from the "
+                "beginning, so that the learning rate jumps here"
+            )
 
     def _calibrate(self) -> None:
         """Keep the residuals of the best model, unless that has been done."""

@@ -45,6 +45,10 @@ class Objective(nn.Module):
     def has_label(utterance: "Utterance") -> bool:
         """Whether the utterance carries what this task learns from."""
 
+    def counts(self, utterance: "Utterance") -> bool:
+        """Whether the utterance is one of those that the loss is a mean over."""
+        return self.has_label(utterance)
+
     @staticmethod
     def fits(utterance: "Utterance", steps: int) -> bool:
         """Whether the label can be learnt from ``steps`` stacked frames."""

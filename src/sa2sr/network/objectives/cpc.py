@@ -97,7 +97,7 @@ class Cpc(FramePrediction):
         (number,) = gather(key.to(lengths.device))[:1].tolist()
         drawn = []
         for name, length in zip(names, lengths.tolist(), strict=True):
-            generator = torch.Generator().manual_seed(number ^ zlib.crc32(name.encode()))
+            generator = torch.Generator().manual_seed(number ^ zlib.crc32(name.encode(errors="backslashreplace")))
             drawn.append(torch.randint(length, (self.settings.negatives,), generator=generator))
         return torch.stack(drawn).to(lengths.device)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa2sr.config import SpeakerSettings
+from sa2sr.config import SpeakerSettings, validate
 from sa2sr.network.objectives.base import Criterion, Objective, class_numbers
 from sa2sr.network.parallel import mean_where
 from sa2sr.network.summariser import SUMMARISERS
@@ -48,13 +48,24 @@ class Speaker(Objective):
 
     @staticmethod
     def with_labels(settings: Any, utterances: Sequence["Utterance"]) -> Any:
-        """The settings with the names of the training speakers."""
-        return settings.naming(sorted({u.speaker for u in utterances if u.speaker is not None}))
+        """The settings with the names of the training speakers.
+
+        Raises:
+            RecipeError: if these are too many
+        """
+        speakers = tuple(sorted({u.speaker for u in utterances if u.speaker is not None}))
+        return validate(
+            SpeakerSettings, settings.model_dump() | {"speakers": speakers}, "the speakers of the training set"
+        )
 
     @staticmethod
     def has_label(utterance: "Utterance") -> bool:
         """The speaker's name."""
         return utterance.speaker is not None
+
+    def counts(self, utterance: "Utterance") -> bool:
+        """Whether the speaker is one of the training set."""
+        return utterance.speaker in self.numbers
 
     @staticmethod
     def objection(utterances: Sequence["Utterance"]) -> str | None:
