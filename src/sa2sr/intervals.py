@@ -111,7 +111,7 @@ def pooled(parts: Sequence[Calibration]) -> Calibration:
 
     Utterances and speakers are added up, those that several trainings were measured on too.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for dimension in DIMENSIONS:
         known = [each.dimensions[dimension] for each in parts if dimension in each.dimensions]
         if known:
@@ -149,7 +149,8 @@ def thinned(residuals: ArrayLike, most: int = MOST_RESIDUALS, stand_for: ArrayLi
     if count <= most:
         return found[order]
     ranks = -(-np.arange(1, most + 1) * (count + 1) // (most + 1))
-    return found[order][np.searchsorted(utterances, ranks - 1e-6)]
+    kept: Floats = found[order][np.searchsorted(utterances, ranks - 1e-6)]
+    return kept
 
 
 def bounds(predictions: ArrayLike, half_widths: ArrayLike, scale: Scale) -> tuple[Floats, Floats]:
