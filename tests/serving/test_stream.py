@@ -248,6 +248,8 @@ def test_shutdown_has_one_deadline(folder: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) == 0
         assert 7 < time.monotonic() - began < 15
+        assert server.process.stderr is not None
+        assert "graceful shutdown exceeded" in server.process.stderr.read()  # which may go on with a trace of uvicorn's
 
 
 def test_a_socket_that_says_nothing_of_itself(server: Server) -> None:
