@@ -15,7 +15,7 @@ COPY . .
 RUN python - <<'SCRIPT' > requirements.txt
 import re, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-needed = {"numpy", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "soundfile", "soxr", "typer"}
+needed = {"filelock", "numpy", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "soundfile", "soxr", "typer"}
 extras = project["optional-dependencies"]
 core = [each for each in project["dependencies"] if re.match(r"[\w-]+", each)[0] in needed]
 print(*core, *extras["av"], *extras["onnx"], *extras["serve"], sep="\n")
