@@ -51,9 +51,29 @@ def test_few_speakers(tmp_path: Path) -> None:
         split_by_speaker([source], tmp_path / "out", dict.fromkeys("abcd", 1.0))
 
 
-@pytest.mark.parametrize("text", ["train", "train=x", "../up=0.5", "train=0.5,=0.5"])
+def test_a_part_never_replaces_what_is_divided(tmp_path: Path) -> None:
+    source = manifest(tmp_path / "train.jsonl.gz", {f"s{i}": 1 for i in range(10)})
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    before = source.read_bytes()
+    for out in (tmp_path, tmp_path / "linked"):
+        with pytest.raises(CorpusError, match=r"train\.jsonl\.gz is one of the manifests to divide.*--out"):
+            split_by_speaker([source], out, {"dev": 0.2, "train": 0.8})
+    assert source.read_bytes() == before
+    assert not (tmp_path / "dev.jsonl.gz").exists()
+
+
+def test_an_id_is_divided_once(tmp_path: Path) -> None:
+    source = manifest(tmp_path / "all.jsonl.gz", {"a": 2, "b": 2})
+    other = manifest(tmp_path / "other.jsonl.gz", {"b": 1})
+    for inputs in ([source, source], [source, other]):
+        with pytest.raises(CorpusError, match=r"the id '[ab]-0' was in .*all\.jsonl\.gz already"):
+            split_by_speaker(inputs, tmp_path / "out", {"train": 0.5, "dev": 0.5})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["train", "train=x", "../up=0.5", "train=0.5,=0.5", "train=0.5,train=0.5"])
 def test_bad_shares(text: str) -> None:
-    with pytest.raises(CorpusError, match=r"train=0\.9|name for a part"):
+    with pytest.raises(CorpusError, match=r"train=0\.9|name for a part|train twice"):
         parse_shares(text)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sa2sr.cuts import Cut, read_cuts, write_cuts
@@ -26,13 +26,20 @@ def split_by_speaker(
         seed: another seed, another division
 
     Raises:
-        CorpusError: if there is nothing to divide, or too few speakers to give every part one
+        CorpusError: if there is nothing to divide, or too few speakers to give every part one; if an id occurs twice;
+            if a part would replace a manifest that is divided
     """
     if not shares or any(not share > 0 or not math.isfinite(share) for share in shares.values()):
         raise CorpusError(f"the parts need shares above 0, such as train=0.9 dev=0.1; got {dict(shares)}")
+    outputs = {name: Path(out) / f"{name}.jsonl.gz" for name in shares}
+    _keep_inputs(inputs, outputs.values())
     speakers: dict[str, list[Cut]] = defaultdict(list)
+    origins: dict[str, str | Path] = {}
     for path in inputs:
         for cut in read_cuts(path):
+            if cut.id in origins:
+                raise CorpusError(f"{path}: the id '{cut.id}' was in {origins[cut.id]} already; give a manifest once")
+            origins[cut.id] = path
             speaker = cut.supervisions[0].speaker if cut.supervisions else None
             speakers[f"speaker {speaker}" if speaker else f"cut {cut.id}"].append(cut)
     if len(speakers) < len(shares):
@@ -54,19 +61,29 @@ def split_by_speaker(
             waiting.pop(0)
     for part, cuts in parts.items():
         cuts.sort(key=lambda cut: cut.id)
-        write_cuts(Path(out) / f"{part}.jsonl.gz", cuts)
+        write_cuts(outputs[part], cuts)
     return parts
+
+
+def _keep_inputs(inputs: Iterable[str | Path], outputs: Iterable[Path]) -> None:
+    """Refuse to write where is read: half of a manifest in its own place is the other half lost."""
+    sources = {Path(path).resolve(): path for path in inputs}
+    for path in outputs:
+        if path.resolve() in sources:
+            raise CorpusError(f"{path} is one of the manifests to divide; choose another folder with --out")
 
 
 def parse_shares(text: str) -> dict[str, float]:
     """Read ``train=0.9,dev=0.1``.
 
     Raises:
-        CorpusError: if it is not of that form
+        CorpusError: if it is not of that form, or names a part twice
     """
-    shares = {}
+    shares: dict[str, float] = {}
     for part in text.split(","):
         name, _, share = part.strip().partition("=")
+        if name in shares:
+            raise CorpusError(f"'{text}' names the part {name} twice")
         try:
             shares[name] = float(share)
         except ValueError:
