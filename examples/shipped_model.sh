@@ -19,21 +19,22 @@ sets() {  # --train and --dev of the folders that follow
 heard="$text/heard/emobank $text/heard/meld $text/heard/sst"
 sa2sr pretrain sa2sr-english $(sets $heard $real/librispeech $real/speechocean762) \
     --encoder runs/emobank/pretrained/sa2sr-seed0 --out runs/shipped/pretrained
-finetune() {  # OUT and its sets
+finetune() {  # OUT, and its sets and changes
     out=$1
     shift
     sa2sr finetune sa2sr-english "$@" --encoder runs/shipped/pretrained --out "$out"
 }
 finetune runs/shipped/finetuned $(sets $text/emobank $real/ravdess)
 
-# Four actors say little of how far off others will be: four more trainings leave each of the others out once, and the
-# intervals come from all of them.
+# Four actors say little of how far off others will be: four more trainings, somewhat shorter, leave each of the others
+# out once, and the intervals come from all of them.
 folds=$real/folds/ravdess
 [ -e $folds/4.jsonl.gz ] || sa2sr split $real/ravdess/train.jsonl.gz --parts 1=.25,2=.25,3=.25,4=.25 --out $folds
 pool="--pool runs/shipped/finetuned"
 for fold in 1 2 3 4; do
     others=$(ls $folds/*.jsonl.gz $real/ravdess/dev.jsonl.gz | grep -v "/$fold.jsonl.gz" | sed 's/^/--train /')
-    finetune runs/shipped/fold$fold $(sets $text/emobank) $others --dev $folds/$fold.jsonl.gz
+    finetune runs/shipped/fold$fold $(sets $text/emobank) $others --dev $folds/$fold.jsonl.gz \
+        finetuning.max_epochs=14
     pool="$pool --pool runs/shipped/fold$fold"
 done
 final=runs/shipped/final
