@@ -286,6 +286,15 @@ class _SoundFile:
             raise AudioError(self.path, f"cannot be decoded ({error}); is it truncated?") from None
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of audio that it has not fetched."""
+    try:
+        with path.open("rb") as raw:
+            return raw.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError:
+        return False
+
+
 def _beginning(path: Path) -> bytes:
     """The first bytes of a file."""
     try:

@@ -89,3 +89,18 @@ def test_faults(corpus, tmp_path, write_speech, reasons) -> None:
     }
     with pytest.raises(CorpusError, match="category"):
         prepare("crema-d", corpus, tmp_path / "out", category="seen")
+
+
+@pytest.mark.parametrize("fetched", ["both", "AudioWAV", "AudioMP3"])
+def test_each_clip_is_there_as_wav_and_as_mp3(corpus, tmp_path, cuts_of, write_speech, fetched: str) -> None:
+    for wav in sorted((corpus / "AudioWAV").glob("*.wav")):
+        mp3 = corpus / "AudioMP3" / f"{wav.stem}.mp3"
+        write_speech(mp3)
+        for path in (wav, mp3):
+            if fetched not in ("both", path.parent.name):
+                path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    report = prepare("crema-d", corpus, tmp_path / "out")
+    files = {cut.recording.sources[0].source for found in cuts_of(report).values() for cut in found.values()}
+    assert len(files) == 4
+    assert {Path(file).parent.name for file in files} == {"AudioMP3" if fetched == "AudioMP3" else "AudioWAV"}
+    assert not report.problems

@@ -54,6 +54,33 @@ def test_sentiments_of_people(audio, cuts_of, reasons) -> None:
         prepare("table", audio / "meld.csv", audio / "x", sentiment="mood")
 
 
+@pytest.mark.parametrize("name", ["", "NaN", "NA", "null", "unknown"])
+def test_what_is_not_known_costs_nothing_else(audio, cuts_of, name: str) -> None:
+    (audio / "labels.csv").write_text(f"path,speaker,activation,valence,split\na.wav,{name},{name},3,val\n")
+    report = prepare("table", audio / "labels.csv", audio / "out")
+    cut = cuts_of(report)["dev"]["a.wav"]
+    assert custom(cut) == {"valence": 3.0}
+    assert cut.supervisions[0].speaker is None
+    assert not report.problems
+
+
+def test_durations_of_segments(audio, cuts_of, reasons) -> None:
+    """As NeMo's manifests have them; by itself a duration is that of the whole file, which need not be exact."""
+    rows = [
+        {"audio_filepath": "a.wav", "offset": 0.5, "duration": 0.25, "text": "one"},
+        {"audio_filepath": "b.wav", "duration": 1.0004, "text": "two"},
+        {"audio_filepath": "c.wav", "offset": 0.2, "duration": "long"},
+    ]
+    (audio / "nemo.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = prepare("table", audio / "nemo.jsonl", audio / "out")
+    found = {name: (cut.start, cut.duration) for name, cut in cuts_of(report)["all"].items()}
+    assert found == {"a.wav:0.5-0.75": (0.5, 0.25), "b.wav": (0.0, 1.0)}
+    assert list(reasons(report)) == ["start or end is not a time"]
+    (audio / "first.csv").write_text("path,length\na.wav,0.5\n")
+    report = prepare("table", audio / "first.csv", audio / "out", duration="length")
+    assert cuts_of(report)["all"]["a.wav:0-0.5"].duration == 0.5
+
+
 def test_a_path_column_is_enough(audio, cuts_of) -> None:
     (audio / "list.txt").write_text("path\na.wav\nsub/d.wav\n")
     report = prepare("table", audio / "list.txt", audio / "out")
@@ -127,6 +154,8 @@ def test_columns_and_folders_can_be_named(audio, cuts_of) -> None:
     [
         ("a,b\n1,2\n", {}, "no column of audio files .* it has a, b; --path"),
         ("path,b\na.wav,2\n", {"text": "words"}, "no column 'words'"),
+        ("path,valence,valence\na.wav,2,3\n", {}, "several columns 'valence'"),
+        ("path,valence\ra.wav,2\r", {}, "line ends of today"),
         ("", {}, "is empty"),
         ("path\na.wav\n", {"scale": "7-1"}, "scale '7-1'"),
         ("path\na.wav\n", {"encoding": "klingon"}, "encoding 'klingon'"),

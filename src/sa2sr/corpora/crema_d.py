@@ -20,12 +20,13 @@ Angry, happy, neutral and sad clips get proxy ratings (:mod:`sa2sr.corpora.proxy
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from sa2sr.audio import SUFFIXES, is_lfs_pointer
 from sa2sr.config import Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
 from sa2sr.corpora.options import held_out
@@ -70,7 +71,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
     problems = folder.problems
     votes = dict(_column(folder, "summaryTable.csv", "FileName", "VoiceVote", problems))
     sexes = dict(_column(folder, "VideoDemographics.csv", "ActorID", "Sex", problems))
-    for path in folder.audio():
+    for path in _one_of_each(folder.audio()):
         parts = _NAME.fullmatch(path.stem)
         if parts is None:
             yield Problem("not a CREMA-D name", str(path))
@@ -96,6 +97,18 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             custom={"intended": EMOTIONS[code], "level": LEVELS[level]} | ({"heard": heard} if heard else {}),
         )
     yield from problems
+
+
+def _one_of_each(paths: Iterable[Path]) -> Iterator[Path]:
+    """The repository has each clip as WAV and as MP3, and Git LFS may have fetched either: WAV where it is there."""
+    of_stem: dict[str, list[Path]] = {}
+    for path in paths:
+        of_stem.setdefault(path.stem, []).append(path)
+    for clips in of_stem.values():
+        if len({path.suffix for path in clips}) > 1:
+            best = min(clips, key=lambda path: (is_lfs_pointer(path), SUFFIXES.index(path.suffix.lower())))
+            clips = [path for path in clips if path.suffix == best.suffix]
+        yield from clips  # several of one suffix are reported
 
 
 def _column(folder: Folder, file_name: str, key: str, value: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:

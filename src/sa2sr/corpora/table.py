@@ -35,11 +35,12 @@ COLUMNS = {
     "split": ("split", "split_set", "subset", "partition", "set"),
     "start": ("start", "start_time", "begin", "offset"),
     "end": ("end", "end_time", "stop"),
+    "duration": ("duration", "dur"),
 }
 _SENTIMENTS = {name: each for each in SENTIMENTS for name in (each, each[:3])}
 _GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
-_SPLITS = {"validation": "dev", "valid": "dev", "development": "dev", "training": "train"}
-_UNKNOWN = ("", "unknown", "nan", "none", "n/a")
+_SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"}
+_UNKNOWN = ("", "unknown", "nan", "none", "null", "na", "n/a")
 _CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # 0 days 00:01:02.5, as pandas writes
 
 
@@ -63,6 +64,7 @@ class Options(Settings):
     split: str | None = Field(None, description="column of the splits; without one, all is one split named 'all'")
     start: str | None = Field(None, description="column of the start in the file, in seconds or h:mm:ss")
     end: str | None = Field(None, description="column of the end in the file")
+    duration: str | None = Field(None, description="column of the duration, from the start on, where there is no end")
 
 
 def read(source: Path, options: Options) -> Iterator[Entry]:
@@ -80,7 +82,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             columns = _find_columns(source, list(row), options)
         value = {role: row[column] for role, column in columns.items()}
         path = value.get("path", "")
-        start, end = _seconds(value.get("start", "")), _seconds(value.get("end", ""))
+        start, end = _span(value, is_named=options.duration is not None)
         if not path or "\0" in path:
             yield Problem("no audio file in the row", where, f"column '{columns.get('path', 'path')}' is '{path}'")
         elif isinstance(start, str) or isinstance(end, str):
@@ -106,7 +108,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
                 gender=_GENDERS.get(value.get("gender", "").lower()),
                 language=options.language,
                 emotion=_known(value.get("emotion")),
-                ratings={dimension: value[dimension] for dimension in DIMENSIONS if dimension in value},
+                ratings={name: rating for name in DIMENSIONS if (rating := _known(value.get(name))) is not None},
                 scale=scale,
                 start=start or 0.0,
                 end=end,
@@ -131,6 +133,15 @@ def _find_columns(source: Path, columns: list[str], options: Options) -> dict[st
             missing = f"column '{wanted}'" if wanted else "column of audio files (path, file, filename, ...)"
             raise CorpusError(f"{source}: has no {missing}; it has {', '.join(columns)}; --{role} names another")
     return found
+
+
+def _span(value: dict[str, str], *, is_named: bool) -> tuple[float | str | None, float | str | None]:
+    """Start and end of a row; the end may follow from a duration, which by itself is only that of the whole file."""
+    start, end = _seconds(value.get("start", "")), _seconds(value.get("end", ""))
+    duration = _seconds(value.get("duration", "")) if end is None and (start is not None or is_named) else None
+    if duration is None or isinstance(duration, str) or isinstance(start, str):
+        return start, end if duration is None else duration
+    return start, (start or 0.0) + duration
 
 
 def _seconds(text: str) -> float | str | None:

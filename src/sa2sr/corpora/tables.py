@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,9 +40,16 @@ def _csv_rows(path: Path, problems: list[Problem], encoding: str) -> Iterator[tu
     lines = _Lines(read_lines(path, problems, encoding))
     header_line = next((line for line in lines if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header_line.count)
-    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+    try:
+        header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+    except csv.Error as error:  # line ends of old Macintoshes, for instance
+        raise CorpusError(
+            f"{path}: its header is not CSV ({error}); save it anew, with the line ends of today"
+        ) from None
     if not any(header):
         raise CorpusError(f"{path}: is empty, without even a header")
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise CorpusError(f"{path}: has several columns {', '.join(map(repr, twice))}; which one is meant?")
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin_row()
