@@ -298,6 +298,18 @@ def test_a_share_of_utterances_sounds_as_if_recorded_otherwise(utterances: list[
     assert len({frames.tobytes() for frames in every}) > 0.9 * len(every)
 
 
+def test_waveforms_sound_as_if_recorded_otherwise_too(utterances: list[Utterance]) -> None:
+    frontend = FrontEnd(kind="waveform", step_ms=20, stack=1)
+    dataset = SpeechDataset(utterances, frontend, Augmentation(recording=1.0, probability=0.0), seed=3)
+    waveform = load_waveform(utterances[2].cut, frontend.sampling_rate)
+    heard = [dataset[Item(epoch, 2, 1.0)][1] for epoch in range(20)]
+    assert all(each.shape[1] == 1 and 0 < len(each) <= len(waveform) for each in heard)
+    assert sum(np.array_equal(each[:, 0], waveform) for each in heard) < 5  # one in 32 stays as it is
+    batch = collate([dataset[Item(epoch, 2, 1.0)] for epoch in range(4)])
+    assert batch.lengths.tolist() == [len(each) for each in heard[:4]]
+    assert bool(torch.isfinite(batch.frames).all())
+
+
 def test_a_source_is_asked_for_the_utterance_and_the_speed(utterances: list[Utterance]) -> None:
     def source(index: int, speed: float) -> NDArray[np.float16]:
         return np.full((4, 40), index + speed, np.float16)

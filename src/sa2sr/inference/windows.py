@@ -12,15 +12,14 @@ LONGEST_WINDOW = 600.0  # seconds
 _SHORTEST, _LONGEST = 0.01, 1e9  # seconds; more samples cannot be counted
 
 
-def check_longest(longest: float) -> float:
-    """The duration of a row at most, in seconds, as it is given.
+def check_longest(longest: float) -> None:
+    """Check the duration of a row at most, in seconds.
 
     Raises:
         ValueError: if no row has such a duration
     """
     if not _SHORTEST <= longest <= _LONGEST:
         raise ValueError(f"longest must be a duration from {_SHORTEST:g} to {_LONGEST:g} seconds, not {longest}")
-    return longest
 
 
 @dataclass(frozen=True)
