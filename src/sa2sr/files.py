@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it; and claiming what is written."""
 
 import glob
 import json
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -33,6 +35,30 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(lock: str | Path, error: Exception, *, patience: float = 0) -> Iterator[None]:
+    """Keep to this process what a lock file stands for; its folder is made.
+
+    The system gives the claim of a process that was killed to the next one, so the file may stay where it is.
+
+    Args:
+        lock: the file
+        error: raised if another process holds it
+        patience: seconds to wait for that process
+    """
+    path = Path(lock)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(path, timeout=patience)
+    try:
+        held.acquire()
+    except Timeout:
+        raise error from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def remove_remainders(*paths: Path) -> None:

@@ -11,15 +11,13 @@ row perhaps, is cut off when the job goes on. These files are gone when the tabl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
 from sa2sr.errors import TableError
-from sa2sr.files import atomic, write_json
+from sa2sr.files import atomic, claimed, write_json
 from sa2sr.inference.formats import beginning, encoded, scale_file, suffix_of, to_parquet
 from sa2sr.inference.rows import Failure, Heading, Row
 
@@ -64,12 +62,10 @@ class Journal:
         self._job = json.loads(json.dumps({"format": 1, **heading.described(), **job}))
         self.partial, self.journal = Path(f"{out}.partial"), Path(f"{out}.journal")
         self.position, self.failures = Position(), list[Failure]()
-        self._lock = FileLock(f"{out}.lock", blocking=False)
+        self._claim, self._lock = ExitStack(), Path(f"{out}.lock")
+        busy = TableError(f"{self.out}: another job is writing this table; choose another --out")
         try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise TableError(f"{self.out}: another job is writing this table; choose another --out") from None
+            self._claim.enter_context(claimed(self._lock, busy))
         except OSError as error:
             raise TableError(f"{self.out}: cannot be written ({error.strerror or error})") from None
         try:
@@ -138,8 +134,8 @@ class Journal:
 
     def _unlock(self) -> None:
         with suppress(OSError):  # Windows does not remove what is open
-            Path(self._lock.lock_file).unlink()
-        self._lock.release()
+            self._lock.unlink()
+        self._claim.close()
 
     def _begin(self) -> None:
         self.journal.unlink(missing_ok=True)  # first: it must never describe another partial table

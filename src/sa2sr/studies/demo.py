@@ -22,12 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from filelock import FileLock, Timeout
-
 from sa2sr.config import Recipe, load_recipe
 from sa2sr.corpora.demo import SPLITS, Size, make_demo_corpus
 from sa2sr.errors import UserError
-from sa2sr.files import atomic, write_json
+from sa2sr.files import atomic, claimed, write_json
 from sa2sr.processes import map_in_processes, processors
 from sa2sr.studies.demo_progress import Training, progress_of_trainings
 from sa2sr.studies.demo_report import write_demo_report
@@ -110,7 +108,7 @@ def run_demo(
     folder = DemoFolder(Path(out).resolve())
     if size not in get_args(Size):
         raise UserError(f"size {size}: must be {', '.join(get_args(Size))}")
-    with _claimed(folder, {"size": size, "seed": seed}):
+    with _kept(folder, {"size": size, "seed": seed}):
         if folder.is_finished:
             return folder
         say("1/5  speaking the corpus")
@@ -129,23 +127,20 @@ def run_demo(
 
 
 @contextmanager
-def _claimed(folder: DemoFolder, settings: dict[str, Any]) -> Iterator[None]:
+def _kept(folder: DemoFolder, settings: dict[str, Any]) -> Iterator[None]:
     """The folder belongs to this demo alone, and to demos of these settings."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.path / ".lock", blocking=False):
-            note = folder.path / "demo.json"
-            if note.exists():
-                try:
-                    before = json.loads(note.read_text(encoding="utf-8"))
-                except ValueError:
-                    before = None
-                if before != settings:
-                    raise UserError(f"{folder.path}: holds a demo with {before}; choose another --out, or remove it")
-            write_json(note, settings)
-            yield
-    except Timeout:
-        raise UserError(f"{folder.path}: another demo is at work in this folder; choose another --out") from None
+    busy = UserError(f"{folder.path}: another demo is at work in this folder; choose another --out")
+    with claimed(folder.path / ".lock", busy):
+        note = folder.path / "demo.json"
+        if note.exists():
+            try:
+                before = json.loads(note.read_text(encoding="utf-8"))
+            except ValueError:
+                before = None
+            if before != settings:
+                raise UserError(f"{folder.path}: holds a demo with {before}; choose another --out, or remove it")
+        write_json(note, settings)
+        yield
 
 
 def _label(manifests: Sequence[Path], folder: DemoFolder) -> None:

@@ -11,16 +11,13 @@
     OUT/report/                       report.html, report.md, tables and pictures
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from sa2sr.config import to_yaml
 from sa2sr.errors import UserError
-from sa2sr.files import write_json, write_text
+from sa2sr.files import claimed, write_json, write_text
 from sa2sr.studies.rendering import ReportFiles
 from sa2sr.studies.study_cell import FAILURE_FILE, describe, is_done, is_trained, note_failure, run_cell
 from sa2sr.studies.study_plan import Cell, Plan, make_plan
@@ -56,7 +53,8 @@ def run_study(source: str | Path | Study, out: str | Path, *, jobs: int = 1) -> 
     """
     study = source if isinstance(source, Study) else load_study(source)
     out = Path(out)
-    with _claimed(out):
+    busy = UserError(f"{out}: another study is at work in this folder; choose another --out")
+    with claimed(out / ".lock", busy):
         write_text(out / "study.yaml", to_yaml(study))
         plan = make_plan(study, out)
         failed = _run(plan, out, max(1, jobs))
@@ -136,16 +134,6 @@ def _encoder_state(cell: Cell, plan: Plan, unfinished: set[Path]) -> str:
     if encoder is None or is_trained(encoder):  # an evaluation that failed stands in nobody's way
         return "ready"
     return "awaited" if encoder.folder in unfinished else "missing"
-
-
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock", blocking=False):
-            yield
-    except Timeout:
-        raise UserError(f"{out}: another study is at work in this folder; choose another --out") from None
 
 
 def _name(cell: Cell, out: Path) -> str:

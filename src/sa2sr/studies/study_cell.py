@@ -22,11 +22,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import UserError
-from sa2sr.files import remove_remainders, write_json, write_text
+from sa2sr.files import claimed, remove_remainders, write_json, write_text
 from sa2sr.speech.utterances import corpora_of
 from sa2sr.studies.records import CELL_FILE, Place
 from sa2sr.studies.study_plan import Cell, digest_of_tests
@@ -34,7 +34,7 @@ from sa2sr.studies.study_plan import Cell, digest_of_tests
 FAILURE_FILE = "failure.txt"
 LOG_FILE = "log.txt"
 _DONE_FILE = "done.json"
-_PATIENCE = 60.0  # seconds until the process of an earlier study, which ends with it, has gone
+_PATIENCE = 60.0  # seconds until the process of an earlier study that was killed, which ends with it, has gone
 
 
 def is_trained(cell: Cell) -> bool:
@@ -95,13 +95,12 @@ def run_cell(cell: Cell) -> str | None:
     Returns:
         why it failed, if it did
     """
+    busy = UserError(f"{cell.folder}: another process is at work in this folder")
     try:
-        with _claimed(cell.folder), _logged(cell.folder / LOG_FILE):
+        with claimed(cell.folder / ".cell.lock", busy, patience=_PATIENCE), _logged(cell.folder / LOG_FILE):
             remove_remainders(*_written_by(cell))
             _train(cell)
             _evaluate(cell)
-    except Timeout:
-        return f"{cell.folder}: another process is at work in this folder"
     except UserError as error:
         return str(error)
     except Exception as error:
@@ -174,14 +173,6 @@ def _of_corpus(cut: Cut, name: str) -> Cut:
 
 def _lot(seed: int, name: str, row: int) -> tuple[bytes, int]:
     return hashlib.sha256(f"{seed} {name}".encode(errors="backslashreplace")).digest(), row
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """The folder belongs to this process; one of a study that was killed may need a moment to end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".cell.lock", timeout=_PATIENCE):
-        yield
 
 
 @contextmanager

@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from sa2sr.config import Recipe, load_recipe, to_yaml
 from sa2sr.errors import ModelError, RecipeError, UserError
-from sa2sr.files import remove_remainders, write_json, write_text
+from sa2sr.files import claimed, remove_remainders, write_json, write_text
 from sa2sr.network.folder import ENCODER_FILE, INTERVALS_FILE, SETTINGS_FILE, WEIGHTS_FILE
 
 # May differ between a training and its continuation: they say how long or where, not what.
@@ -107,17 +106,10 @@ class RunFolder:
         if os.environ.get("RANK", "0") != "0":
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"{self.path}: another training is at work in this folder; choose another --out") from None
-        try:
+        busy = UserError(f"{self.path}: another training is at work in this folder; choose another --out")
+        with claimed(self.path / ".lock", busy):
             remove_remainders(*self._files())
             yield
-        finally:
-            lock.release()
 
     def _files(self) -> list[Path]:
         written = [self.recipe_file, self.environment_file, self.checkpoint, self.history_file, self.metrics_file]
