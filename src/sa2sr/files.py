@@ -1,4 +1,7 @@
-"""Writing files so that a reader sees the old content or the new, never half of it; and claiming what is written."""
+"""Writing files so that a reader sees the old content or the new, never half of it.
+
+And what goes with it: claiming what is written, and reading JSON that others, or a process that was killed, have left.
+"""
 
 import glob
 import json
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+MOST_BYTES = 50_000_000  # of a file that is read at once, if nothing else is known of it
 
 
 @contextmanager
@@ -79,6 +84,30 @@ def write_json(path: str | Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_bytes(text.encode(errors="backslashreplace"))  # half a surrogate pair becomes its JSON escape
+
+
+def read_json(path: str | Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file that may be missing, half written or hostile.
+
+    Raises:
+        ValueError: what is wrong with it, to be said after its path
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error})") from None
+    if len(content) > most_bytes:
+        raise ValueError(f"is larger than {most_bytes:,} bytes")
+    try:
+        value = json.loads(content)
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError("is not a JSON object")
+    return value
 
 
 def _umask() -> int:

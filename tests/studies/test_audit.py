@@ -345,7 +345,7 @@ def test_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("{", "is not JSON"), ("[1]", "mapping"), ('{"format": 2}', "format"), ('{"x": 1}', "unknown key")],
+    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"format": 2}', "format"), ('{"x": 1}', "unknown key")],
 )
 def test_what_is_no_audit_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
     path = tmp_path / "audit.json"

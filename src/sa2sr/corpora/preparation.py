@@ -1,6 +1,5 @@
 """From the utterances of any corpus to checked cut manifests: what all corpora have in common."""
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -16,7 +15,7 @@ from sa2sr.corpora.inspection import Finding, inspect
 from sa2sr.corpora.report import Report, SplitCounts
 from sa2sr.cuts import Cut, custom_fields, make_cut, write_cuts
 from sa2sr.errors import AudioError, CorpusError
-from sa2sr.files import write_json
+from sa2sr.files import read_json, write_json
 
 _SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # becomes the name of a file
 _SHOWN = 10  # names in an error
@@ -77,9 +76,9 @@ def write_manifests(
 def _earlier_splits(out: Path) -> set[str]:
     """The splits that the report of an earlier preparation names."""
     try:
-        splits = json.loads((out / "report.json").read_text(encoding="utf-8"))["splits"]
+        splits = read_json(out / "report.json")["splits"]
         return {split for split in splits if _SPLIT.fullmatch(split)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return set()
 
 

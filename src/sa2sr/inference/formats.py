@@ -11,11 +11,12 @@ from typing import IO, Any
 
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, probability_of, validate
 from sa2sr.errors import RecipeError, TableError
-from sa2sr.files import atomic, write_json
+from sa2sr.files import atomic, read_json, write_json
 from sa2sr.inference.rows import COLUMNS, EXTRAS, INTERVALS, TEXTS, Heading, Row
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _LONGEST_LINE = 1 << 20  # characters of a JSON line
+_LARGEST_HEADING = 1 << 20  # bytes
 _GROUP = 8_192  # rows of a Parquet row group
 
 
@@ -121,7 +122,7 @@ def read_heading(path: Path) -> Heading:
             f"{sidecar}: is missing, so the scale of {path.name} is not known; give it as scale=Scale(...)"
         )
     try:
-        saved = json.loads(sidecar.read_bytes()[:_LONGEST_LINE])
+        saved = read_json(sidecar, _LARGEST_HEADING)
         scale = validate(Scale, {name: saved[name] for name in Scale.model_fields}, str(sidecar))
         level = float(saved.get("level") or 0)
         if not 0 <= level < 1:
@@ -133,7 +134,7 @@ def read_heading(path: Path) -> Heading:
         return Heading(scale, str(saved["model"]), level, extras, categories, dimensions)
     except RecipeError as error:
         raise TableError(str(error)) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise TableError(f"{sidecar}: is not the scale of a table ({type(error).__name__}: {error})") from None
 
 

@@ -1,6 +1,5 @@
 """The model folder on disk: where it is, and what its settings say. It needs no network, so that others may run it."""
 
-import json
 import os
 from contextlib import suppress
 from hashlib import sha256
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from sa2sr.config import ModelSettings, read_yaml, validate
 from sa2sr.errors import ModelError, RecipeError
-from sa2sr.files import write_json
+from sa2sr.files import read_json, write_json
 from sa2sr.intervals import Calibration
 from sa2sr.network.pretrained.configuration import read_configuration
 
@@ -211,13 +210,9 @@ def read_calibration(folder: str | Path) -> Calibration | None:
         return None
     remedy = "calibrate the model again with 'sa2sr calibrate', or remove the file"
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_CALIBRATION + 1)
-        if len(content) > _LARGEST_CALIBRATION:
-            raise ModelError(f"{path}: is larger than any calibration; {remedy}")
-        return validate(Calibration, json.loads(content), str(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is not a calibration ({error}); {remedy}") from None
+        return validate(Calibration, read_json(path, _LARGEST_CALIBRATION), str(path))
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}, and so no calibration; {remedy}") from None
     except RecipeError as error:
         raise ModelError(f"{error}\n  {remedy}") from None
 

@@ -1,15 +1,13 @@
 """What ``sa2sr evaluate`` found of a model, in its run folder, without the paths of whoever ran it."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sa2sr.errors import ModelError
+from sa2sr.files import read_json
 from sa2sr.network.folder import digest_of
-
-_LARGEST = 50_000_000  # bytes of an evaluation
 
 
 class Estimate(NamedTuple):
@@ -52,9 +50,7 @@ def read_evaluations(run: Path, model: str, folder: Path) -> list[Measured]:
     found, digest = [], digest_of(folder)
     for path in sorted(run.glob("evaluation/*/metrics.json")):
         try:
-            if path.stat().st_size > _LARGEST:
-                raise ValueError(f"is larger than {_LARGEST:,} bytes")
-            metrics = json.loads(path.read_bytes())
+            metrics = read_json(path)
             if metrics["name"] != model:
                 continue
             if metrics.get("digest") not in (None, digest):
@@ -63,7 +59,7 @@ def read_evaluations(run: Path, model: str, folder: Path) -> list[Measured]:
                     "remove it"
                 )
             found.append(_measured(metrics))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ModelError(f"{path}: is not an evaluation ({reason}); evaluate again, or remove it") from None
     return found

@@ -7,7 +7,6 @@ pre-training is for.
 """
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,7 +18,7 @@ import numpy as np
 from sa2sr import __version__
 from sa2sr.config import DIMENSIONS, Scale, validate
 from sa2sr.errors import ModelError, UserError
-from sa2sr.files import atomic, write_json, write_text
+from sa2sr.files import atomic, read_json, write_json, write_text
 from sa2sr.inference import load
 from sa2sr.progress import progress
 from sa2sr.studies.audit_measures import (
@@ -51,7 +50,6 @@ from sa2sr.studies.rendering import markdown
 SPEECH = Path("runs/audit-speech")
 _FILES_AT_ONCE = 256
 _FAILURES_SHOWN = 20
-_MOST_BYTES = 50_000_000  # of an audit.json that is read
 
 
 @dataclass(frozen=True)
@@ -209,13 +207,9 @@ def read_audit(path: str | Path) -> Audit:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UserError(f"{path}: is larger than {_MOST_BYTES:,} bytes, which no audit is")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
+        values = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     return validate(Audit, values, str(path))
 
 

@@ -25,7 +25,7 @@ from typing import Any, get_args
 from sa2sr.config import Recipe, load_recipe
 from sa2sr.corpora.demo import SPLITS, Size, make_demo_corpus
 from sa2sr.errors import UserError
-from sa2sr.files import atomic, claimed, write_json
+from sa2sr.files import atomic, claimed, read_json, write_json
 from sa2sr.processes import map_in_processes, processors
 from sa2sr.studies.demo_progress import Training, progress_of_trainings
 from sa2sr.studies.demo_report import write_demo_report
@@ -133,8 +133,9 @@ def _kept(folder: DemoFolder, settings: dict[str, Any]) -> Iterator[None]:
     with claimed(folder.path / ".lock", busy):
         note = folder.path / "demo.json"
         if note.exists():
+            before: dict[str, Any] | None
             try:
-                before = json.loads(note.read_text(encoding="utf-8"))
+                before = read_json(note)
             except ValueError:
                 before = None
             if before != settings:

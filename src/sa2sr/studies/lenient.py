@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_BYTES = 50_000_000  # of a file that is read
+from sa2sr.files import MOST_BYTES, read_json
 
 
 def number(mapping: Any, *keys: str) -> float | None:
@@ -26,18 +26,11 @@ def number(mapping: Any, *keys: str) -> float | None:
 
 def json_object(path: Path, problems: list[str]) -> dict[str, Any]:
     """A JSON object; empty where there is none."""
-    text = _text(path, problems)
-    if text is None:
-        return {}
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{path}: is not JSON ({one_line(error, path)})")
+        return read_json(path)
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
         return {}
-    if not isinstance(value, dict):
-        problems.append(f"{path}: is not a JSON object")
-        return {}
-    return value
 
 
 def json_lines(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
@@ -71,8 +64,8 @@ def csv_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
 
 def _text(path: Path, problems: list[str]) -> str | None:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            problems.append(f"{path}: is larger than {_MOST_BYTES:,} bytes; left out")
+        if path.stat().st_size > MOST_BYTES:
+            problems.append(f"{path}: is larger than {MOST_BYTES:,} bytes; left out")
             return None
         return path.read_text(encoding="utf-8")
     except OSError as error:

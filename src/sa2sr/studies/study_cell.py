@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import UserError
-from sa2sr.files import claimed, remove_remainders, write_json, write_text
+from sa2sr.files import claimed, read_json, remove_remainders, write_json, write_text
 from sa2sr.speech.utterances import corpora_of
 from sa2sr.studies.records import CELL_FILE, Place
 from sa2sr.studies.study_plan import Cell, digest_of_tests
@@ -214,10 +214,9 @@ def _note(cell: Cell, **changes: Any) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty if there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _digest_if_there(cell: Cell, test: str) -> str | None:

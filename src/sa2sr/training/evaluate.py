@@ -7,7 +7,6 @@
 """
 
 import csv
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, probability_of
 from sa2sr.cuts import custom_fields
 from sa2sr.errors import UserError
-from sa2sr.files import atomic, write_json
+from sa2sr.files import atomic, read_json, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
 from sa2sr.network.folder import digest_of, find_model, is_regression, is_shared, read_calibration
 from sa2sr.network.model import load_model
@@ -178,8 +177,8 @@ def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], rea
 def _manifests_of(folder: Path) -> list[Any] | None:
     """What an evaluation is on that is in a folder; None if there is none that says so."""
     try:
-        manifests = json.loads((folder / "metrics.json").read_bytes())["manifests"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        manifests = read_json(folder / "metrics.json").get("manifests")
+    except ValueError:
         return None
     return manifests if isinstance(manifests, list) else None
 

@@ -8,7 +8,6 @@
     MODEL/encoder/           the model that hears words or voices, if one does
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from scipy import sparse
 
 from sa2sr.config import DIMENSIONS, RegressionModel, Vectors, read_yaml, to_yaml, validate
 from sa2sr.errors import CorpusError, ModelError, RecipeError
-from sa2sr.files import atomic, write_json, write_text
+from sa2sr.files import atomic, read_json, write_json, write_text
 from sa2sr.network.folder import (
     ENCODER_FOLDER,
     REGRESSION_FILE,
@@ -167,12 +166,10 @@ def _read_vocabulary(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not path.exists():
         return (), ()
     try:
-        if path.stat().st_size > _LARGEST_VOCABULARY:
-            raise ModelError(f"{path}: is larger than any vocabulary")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, _LARGEST_VOCABULARY)
         ngrams, words = content["ngrams"], content["words"]
         if not all(isinstance(each, str) for each in (*ngrams, *words)):
             raise TypeError("all must be strings")
         return tuple(ngrams), tuple(words)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: is not a vocabulary ({error})") from None

@@ -28,7 +28,7 @@ import torch
 
 from sa2sr.config import Recipe, load_recipe, to_yaml
 from sa2sr.errors import ModelError, RecipeError, UserError
-from sa2sr.files import claimed, remove_remainders, write_json, write_text
+from sa2sr.files import claimed, read_json, remove_remainders, write_json, write_text
 from sa2sr.network.folder import ENCODER_FILE, INTERVALS_FILE, SETTINGS_FILE, WEIGHTS_FILE
 
 # May differ between a training and its continuation: they say how long or where, not what.
@@ -118,10 +118,10 @@ class RunFolder:
     def _beside_recipe(self, names: Iterable[str]) -> dict[str, Any]:
         """What was asked for beside the recipe, as far as it is known."""
         try:
-            known = json.loads(self.environment_file.read_text(encoding="utf-8"))
-            return {name: known[name] for name in names if name in known}
-        except (OSError, ValueError, TypeError):
+            known = read_json(self.environment_file)
+        except ValueError:
             return {}
+        return {name: known[name] for name in names if name in known}
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs so far."""

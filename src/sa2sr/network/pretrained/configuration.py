@@ -1,12 +1,12 @@
 """What a pre-trained encoder is: its architecture in JSON, as the library describes it. Nothing in it is executed."""
 
-import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sa2sr.errors import ModelError
+from sa2sr.files import read_json
 
 Configuration = dict[str, Any]
 
@@ -30,7 +30,7 @@ def read_configuration(path: str | Path) -> Configuration:
         ModelError: if it is missing, is not JSON, is of another kind of model, or asks for an absurd size
     """
     path = Path(path)
-    values = read_json(path)
+    values = read_description(path)
     family = values.get("model_type")
     if family not in FAMILIES:
         raise ModelError(f"{path}: model_type is {str(family)[:100]!r}; encoders can be {', '.join(FAMILIES)}")
@@ -39,22 +39,16 @@ def read_configuration(path: str | Path) -> Configuration:
     return values
 
 
-def read_json(path: Path) -> Configuration:
-    """A JSON object.
+def read_description(path: Path) -> Configuration:
+    """A file of a pre-trained encoder that says what it is.
 
     Raises:
-        ModelError: if it is none
+        ModelError: if it is no JSON object, or a very large one
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        values = json.loads(content) if len(content) <= _LARGEST_FILE else None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelError(f"{path}: cannot be read ({reason}); it says what an encoder is made of") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: is not a JSON object of at most {_LARGEST_FILE:,} bytes")
-    return values
+        return read_json(path, _LARGEST_FILE)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; it says what an encoder is made of") from None
 
 
 def _absurdities(value: Any, name: str, depth: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sa2sr.config import FrontEnd
 from sa2sr.errors import ModelError
 from sa2sr.network.pretrained.backbone import Backbone, described, make_backbone
-from sa2sr.network.pretrained.configuration import Configuration, read_configuration, read_json
+from sa2sr.network.pretrained.configuration import Configuration, read_configuration, read_description
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -32,7 +32,7 @@ def pretrained_configuration(name: str) -> Configuration:
     with torch.device("meta"):
         backbone = make_backbone(read_configuration(path))
     path = _find(name, "preprocessor_config.json")
-    preprocessor = read_json(path) if path is not None else {}
+    preprocessor = read_description(path) if path is not None else {}
     if (rate := preprocessor.get("sampling_rate", backbone.sampling_rate)) != backbone.sampling_rate:
         raise ModelError(f"{name}: hears {rate} Hz; encoders of {backbone.sampling_rate} Hz can be used")
     return described(backbone.model.config) | {"do_normalize": bool(preprocessor.get("do_normalize", True))}
