@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sa2sr import audio
-from sa2sr.audio import AudioInfo, change_speed, opened, probe, read, read_parts, resample, verify
+from sa2sr.audio import AudioInfo, change_speed, opened, probe, read, read_parts, resample, to_mono, verify
 from sa2sr.errors import AudioError
 
 FORMATS: dict[str, dict[str, str]] = {
@@ -65,6 +67,17 @@ def test_resampling_keeps_the_sine(tmp_path: Path, source: int, target: int) -> 
 
 def test_resampling_removes_what_would_alias() -> None:
     assert np.abs(resample(sine(7_000, 1.0), 16_000, 8_000)[400:-400]).max() < 1e-3
+
+
+@given(st.integers(1, 200), st.integers(2, 20), st.lists(st.integers(1, 50), min_size=1), st.integers(0, 99))
+def test_the_mean_depends_on_the_channels_alone(samples: int, channels: int, at: list[int], seed: int) -> None:
+    """Not on how they lie in memory, nor on where the audio is cut; and it is exact to the last bit but one."""
+    audio = np.random.default_rng(seed).standard_normal((samples, channels)).astype(np.float32)
+    whole = to_mono(audio)
+    assert whole.dtype == np.float32
+    np.testing.assert_array_max_ulp(whole, audio.astype(np.longdouble).mean(1).astype(np.float32), 1)
+    np.testing.assert_array_equal(to_mono(np.asfortranarray(audio)), whole)
+    np.testing.assert_array_equal(np.concatenate([to_mono(part) for part in np.split(audio, np.cumsum(at))]), whole)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

@@ -180,9 +180,19 @@ def verify(path: str | Path) -> AudioInfo:
     return AudioInfo(info.sampling_rate, samples, info.channels)
 
 
-def to_mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the channels: (samples, channels) -> (samples,)."""
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(1, dtype=np.float32)
+def to_mono(samples: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Average the channels: (samples, channels) -> (samples,), an array of its own.
+
+    The channels are added one after the other, in double precision, so that what comes out depends neither on how they
+    lie in memory nor on where the audio was cut.
+    """
+    if samples.shape[1] == 1:
+        return samples[:, 0].astype(np.float32)
+    total = np.zeros(len(samples))
+    for channel in samples.T:
+        total += channel
+    mean: NDArray[np.float32] = (total / samples.shape[1]).astype(np.float32)
+    return mean
 
 
 def resample(waveform: NDArray[np.float32], source_rate: float, target_rate: float) -> NDArray[np.float32]:

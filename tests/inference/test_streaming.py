@@ -153,10 +153,11 @@ def test_memory_is_bounded_by_a_window(model: Model, voice: Voice, tmp_path: Pat
     overlap=st.sampled_from([1, 2, 3.3]),
     sizes=st.lists(st.integers(1, 60_000), min_size=1, max_size=5),
     kind=st.sampled_from(["float32", "float64", "int16"]),
-    channels=st.sampled_from([1, 2]),
+    channels=st.sampled_from([1, 2, 3, 8]),
 )
 @example(0.0001, 44_100, 1.0, 1, [1], "float32", 1)
 @example(1.0, 48_000, 0.5, 2, [7, 160, 480], "int16", 2)
+@example(1.0, 16_000, 0.5, 2, [1, 7, 160], "float32", 8)
 def test_a_stream_equals_the_whole(
     model: Model,
     voice: Voice,

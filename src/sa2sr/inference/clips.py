@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, opened, resample
+from sa2sr.audio import MAX_CHANNELS, SAMPLING_RATES, opened, resample, to_mono
 from sa2sr.config import FrontEnd
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference.voice import RATE, speech_in
@@ -221,7 +221,7 @@ def mono(samples: NDArray[Any], name: str) -> Waveform:
     else:
         raise AudioError(name, f"samples must be numbers, not {samples.dtype}")
     with np.errstate(over="ignore"):
-        waveform: Waveform = np.atleast_2d(scaled).mean(0).astype(np.float32)
+        waveform = to_mono(np.atleast_2d(scaled).T)
     if not np.isfinite(waveform).all():
         raise AudioError(name, "holds samples that are not finite numbers")
     return waveform
