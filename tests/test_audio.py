@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sa2sr import audio
-from sa2sr.audio import AudioInfo, change_speed, opened, probe, read, read_parts, resample, to_mono, verify
+from sa2sr.audio import AudioInfo, change_speed, opened, probe, read, resample, to_mono, verify
 from sa2sr.errors import AudioError
 
 FORMATS: dict[str, dict[str, str]] = {
@@ -247,7 +247,8 @@ def test_parts_joined_are_the_file(tmp_path: Path, rate: int, samples: int, monk
     soundfile.write(tmp_path / "a.wav", noise, rate, subtype="FLOAT")
     whole = read(tmp_path / "a.wav", 16_000)
     for longest in (0.3, 1.0, 10.0):
-        parts = list(read_parts(tmp_path / "a.wav", 16_000, longest))
+        with opened(tmp_path / "a.wav") as file:
+            parts = list(file.parts(16_000, longest))
         np.testing.assert_array_equal(np.concatenate(parts), whole)
         assert len(parts) == max(1, math.ceil(samples / rate / longest)) or longest < 1  # half a second of slack
         assert max(map(len, parts)) - min(map(len, parts)) <= max(len(parts), 8_000 if longest < 1 else 0)
@@ -257,7 +258,8 @@ def test_parts_of_a_truncated_file_end_with_an_error(tmp_path: Path, monkeypatch
     monkeypatch.setattr(audio, "_BLOCK_VALUES", 16_000)
     path = write(tmp_path / "a.flac", sine(200, 20))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    parts = read_parts(path, 16_000, 2.0)
-    assert len(next(parts)) == 2 * 16_000
-    with pytest.raises(AudioError, match="truncated"):
-        list(parts)
+    with opened(path) as file:
+        parts = file.parts(16_000, 2.0)
+        assert len(next(parts)) == 2 * 16_000
+        with pytest.raises(AudioError, match="truncated"):
+            list(parts)

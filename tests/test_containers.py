@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import correlate
 
-from sa2sr.audio import opened, probe, read, read_parts, verify
+from sa2sr.audio import opened, probe, read, verify
 from sa2sr.containers import demuxer_of
 from sa2sr.errors import AudioError
 
@@ -101,7 +101,8 @@ def test_parts_and_blocks_join_to_the_whole(files: dict[str, Path], name: str) -
     whole = read(files[name], 16_000)
     with opened(files[name]) as audio:
         np.testing.assert_allclose(np.concatenate(list(audio.blocks(16_000))), whole, atol=1e-6)
-    parts = list(read_parts(files[name], 16_000, 1.1))
+    with opened(files[name]) as audio:
+        parts = list(audio.parts(16_000, 1.1))
     assert len(parts) == 3
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
     exact = read(files[name], RATE)

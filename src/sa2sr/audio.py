@@ -160,12 +160,6 @@ def opened(path: str | Path) -> Iterator[Audio]:
         yield Audio(path, decoder)
 
 
-def read_parts(path: str | Path, sampling_rate: int, longest: float) -> Iterator[NDArray[np.float32]]:
-    """Open a file and decode it in parts, see :meth:`Audio.parts`."""
-    with opened(path) as audio:
-        yield from audio.parts(sampling_rate, longest)
-
-
 def verify(path: str | Path) -> AudioInfo:
     """Decode a whole file, in bounded memory, and count what comes out.
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sa2sr
-from sa2sr.audio import read_parts
+from sa2sr.audio import opened
 from sa2sr.config import DIMENSIONS, FrontEnd, Scale
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference import batches as batches_module
@@ -205,7 +205,8 @@ def test_long_audio_becomes_consecutive_rows(model: Model, voice: Voice, tmp_pat
 def test_memory_is_bounded_by_a_part(tmp_path: Path, voice: Voice) -> None:
     path = write(tmp_path / "long.wav", np.tile(voice(10.0, rate=8_000), 60), 8_000, "PCM_16")
     tracemalloc.start()
-    seconds = sum(len(part) for part in read_parts(path, 16_000, 10.0)) / 16_000
+    with opened(path) as audio:
+        seconds = sum(len(part) for part in audio.parts(16_000, 10.0)) / 16_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds == pytest.approx(600)

@@ -12,7 +12,7 @@ from torchmetrics.functional.regression import concordance_corrcoef
 
 from sa2sr.config import DIMENSIONS, load_recipe, to_yaml
 from sa2sr.errors import UserError
-from sa2sr.metrics import bootstrap, paired_bootstrap
+from sa2sr.metrics import bootstrap, difference, resampled
 from sa2sr.studies.paper import reported_ccc
 from sa2sr.studies.records import Evaluation, read_evaluation
 from sa2sr.studies.report import make_report
@@ -172,8 +172,11 @@ def test_one_seed_is_the_plain_bootstrap(tmp_path: Path) -> None:
     found, apart = concordances(systems[0]), differences(*systems)
     for index, dimension in enumerate(DIMENSIONS):
         a, b = (said(noise, 1)[:, index] for noise in (1.0, 2.0))
-        assert found[dimension] == bootstrap(a, TRUTH[:, index], speakers=SPEAKERS, resamples=RESAMPLES)
-        assert apart[dimension] == paired_bootstrap(a, b, TRUTH[:, index], speakers=SPEAKERS, resamples=RESAMPLES)
+        options = {"speakers": SPEAKERS, "resamples": RESAMPLES}
+        of_a, of_b = (bootstrap(each, TRUTH[:, index], **options) for each in (a, b))
+        drawn = [resampled(each, TRUTH[:, index], **options) for each in (a, b)]
+        assert found[dimension] == of_a
+        assert apart[dimension] == difference(of_a.value - of_b.value, drawn[0] - drawn[1])
 
 
 def test_seeds_that_are_equal_add_nothing(tmp_path: Path) -> None:

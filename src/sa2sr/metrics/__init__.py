@@ -8,7 +8,6 @@ from sa2sr.metrics.resampling import (
     crossed_bootstrap,
     difference,
     estimate,
-    paired_bootstrap,
     resampled,
 )
 from sa2sr.metrics.values import (
@@ -42,7 +41,6 @@ __all__ = [
     "error_rate",
     "estimate",
     "f1",
-    "paired_bootstrap",
     "pearson",
     "recall",
     "resampled",

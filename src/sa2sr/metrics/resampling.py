@@ -109,29 +109,6 @@ def bootstrap_counts(
     return estimate(value, function(p, y, drawn), level)
 
 
-def paired_bootstrap(
-    prediction_a: ArrayLike,
-    prediction_b: ArrayLike,
-    truth: ArrayLike,
-    *,
-    metric: MetricName = "ccc",
-    speakers: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Difference:
-    """The metric of ``a`` minus that of ``b`` on the same utterances, drawn together.
-
-    For the p-value see :func:`difference`; other arguments as for :func:`bootstrap`.
-    """
-    pairs = [
-        resampled(prediction, truth, metric=metric, speakers=speakers, resamples=resamples, seed=seed)
-        for prediction in (prediction_a, prediction_b)
-    ]
-    value = of_all(metric, prediction_a, truth) - of_all(metric, prediction_b, truth)
-    return difference(value, pairs[0] - pairs[1], level)
-
-
 def crossed_bootstrap(
     prediction: ArrayLike,
     truth: ArrayLike,
