@@ -11,6 +11,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import soundfile
 import torch
 import yaml
@@ -81,9 +82,22 @@ def test_half_precision_is_that_of_the_matrices(random_model: RandomModel, tmp_p
     np.testing.assert_allclose(emotions(half, clip, "onnx"), emotions(half, clip, "torch"), atol=1e-4)
     export(half, tmp_path / "exported")
     assert emotions(tmp_path / "exported", clip, "onnx") == emotions(half, clip, "onnx")
-    # And a further copy loses nothing more.
-    again = pack(pack(half, tmp_path / "single"), tmp_path / "again", half=True)
-    assert (again / "model.safetensors").read_bytes() == (half / "model.safetensors").read_bytes()
+    # And a further copy loses nothing more, nor does it grow.
+    for again in (pack(half, tmp_path / "copy"), pack(half, tmp_path / "again", half=True)):
+        assert (again / "model.safetensors").read_bytes() == (half / "model.safetensors").read_bytes()
+
+
+def test_bfloat16_stays_what_it_is_unless_half_is_asked_for(random_model: RandomModel, tmp_path: Path) -> None:
+    model = random_model(units=8)
+    weights = {name: torch.from_numpy(array).bfloat16() for name, array in read_weights(model).items()}
+    safetensors.torch.save_file(weights, model / "model.safetensors")
+    for half in (False, True):
+        stored = safetensors.torch.load_file(pack(model, tmp_path / str(half), half=half) / "model.safetensors")
+        assert {name: tensor.dtype for name, tensor in stored.items()} == {
+            name: torch.float16 if half and tensor.ndim > 1 else torch.bfloat16 for name, tensor in weights.items()
+        }
+        for name, tensor in stored.items():
+            np.testing.assert_allclose(tensor.float(), weights[name].float(), rtol=0, atol=1e-7)
 
 
 def test_numbers_beyond_half_precision_are_refused(random_model: RandomModel, tmp_path: Path) -> None:

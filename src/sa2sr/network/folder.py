@@ -49,6 +49,7 @@ SHIPPED = "default"  # the name of the model that comes with the package
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models" / "default"
 SHIPPED_VARIABLE = "SA2SR_MODEL"  # of the environment: another model in its place
 
+_HALVES = ("float16", "bfloat16")
 _LARGEST_CALIBRATION = 1 << 20  # bytes
 _BLOCK = 1 << 20  # bytes
 
@@ -180,6 +181,11 @@ def read_weights(folder: str | Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         ModelError: if it is not a safetensors file, or holds anything but finite numbers
     """
+    return {name: array.astype(np.float32, copy=False) for name, array in read_stored_weights(folder).items()}
+
+
+def read_stored_weights(folder: str | Path) -> dict[str, NDArray[np.floating]]:
+    """Likewise, but those that are stored in half precision (fp16, bf16) as they are."""
     import safetensors
     from safetensors.numpy import load_file
 
@@ -188,7 +194,10 @@ def read_weights(folder: str | Path) -> dict[str, NDArray[np.float32]]:
 
     path = find_model(folder) / WEIGHTS_FILE
     try:
-        weights = {name: array.astype(np.float32) for name, array in load_file(path).items()}
+        weights: dict[str, NDArray[np.floating]] = {
+            name: array if array.dtype.name in _HALVES else array.astype(np.float32)
+            for name, array in load_file(path).items()
+        }
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: is not a safetensors file ({error})") from None
     except (KeyError, TypeError, AttributeError) as error:  # a type that numpy does not have

@@ -23,7 +23,7 @@ from sa2sr.network.folder import (
     is_exported,
     read_calibration,
     read_settings,
-    read_weights,
+    read_stored_weights,
 )
 from sa2sr.network.hub import hub_name, upload
 from sa2sr.sharing.card import card_text
@@ -48,7 +48,8 @@ def pack(
     Args:
         model: a model folder, exported or not, a run folder, or a name on the hub
         out: the new folder; a model that is there is replaced
-        half: matrices in half precision (fp16), half the size; vectors, which hardly count, stay as they are
+        half: matrices in half precision (fp16), half the size; vectors, which hardly count, stay as they are. What is
+            stored in half precision stays so in any case
         lean: without heads that only served a training (APC, CPC, speakers, whose names would be in the settings)
         card: a ``card.yaml``; by default that of the model folder or of its run folder. With neither, nor ``licence``,
             a card that the model folder has is copied
@@ -67,7 +68,7 @@ def pack(
     if exported and (half or lean):
         raise ModelError(f"{source}: is an exported model, which is copied as it is; pack the model that it came from")
     settings = read_settings(source, exported=exported)
-    weights: Weights = {} if exported else read_weights(source)
+    weights: Weights = {} if exported else read_stored_weights(source)
     if lean:
         settings, weights = _lean(settings, weights, source)
     if half:
