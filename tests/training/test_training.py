@@ -435,6 +435,34 @@ def test_an_encoder_must_be_of_the_recipe(
     assert (code, error.splitlines()[-1].startswith(f"sa2sr: {tmp_path / 'none'}: does not exist")) == (2, True)
 
 
+def test_fine_tuning_without_the_encoder_that_a_recipe_is_for_is_said(
+    make_recipe: MakeRecipe, pretrained: RunFolder, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """And done: it may be meant."""
+    (tmp_path / "recipe.yaml").write_text(to_yaml(make_recipe({"finetuning.max_epochs": 1})))
+    (tmp_path / "scratch.yaml").write_text(f"extends: {tmp_path / 'recipe.yaml'}\npretraining: null\n")
+    warning = (
+        "recipe 'tiny' is for an encoder that 'sa2sr pretrain' has trained, and none is named: this one starts at "
+        "random; name one with --encoder RUN, or take a recipe without pre-training, such as 'scratch'"
+    )
+    outs = (tmp_path / str(number) for number in range(3))
+    code, said = command("finetune", tmp_path / "recipe.yaml", "--out", next(outs))
+    assert (code, said.count(warning)) == (0, 1)
+    for arguments in (["recipe.yaml", "--encoder", pretrained.path], ["scratch.yaml"]):
+        code, said = command("finetune", tmp_path / arguments[0], *arguments[1:], "--out", next(outs))
+        assert (code, "without pre-training" in said) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start"), [("sa2sr", "at random"), ("sa2sr-wavlm", "from microsoft/wavlm-base-plus")]
+)
+def test_what_fine_tuning_starts_from_without_a_pretrained_encoder(
+    recipe: str, start: str, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    code, said = command("finetune", recipe, "--out", tmp_path / "run")
+    assert (code, f"this one starts {start}; " in said) == (2, True)  # there is nothing to train on
+
+
 # --- Audio that is broken ---------------------------------------------------------------------------------------------
 
 

@@ -69,11 +69,24 @@ def _train(
     stage: str, recipe: str, changes: list[str] | None, sets: dict[str, list[Path] | None], **options: Any
 ) -> None:
     resolved = _resolved(stage, recipe, changes, sets)
+    if stage == "finetuning" and resolved.pretraining is not None and options["start_from"] is None:
+        typer.secho(_without_encoder(resolved), fg="yellow", err=True)
 
     from sa2sr.training.trainer import train
 
     folder = train(resolved, stage, **options)
     typer.echo(f"model: {folder.model}")
+
+
+def _without_encoder(recipe: "Recipe") -> str:
+    """A warning: the recipe would be trained without what makes it."""
+    start, other = f"from {recipe.encoder.name}", "wavlm"
+    if recipe.encoder.name is None:
+        start, other = "at random", "scratch"
+    return (
+        f"recipe '{recipe.name}' is for an encoder that 'sa2sr pretrain' has trained, and none is named: this one "
+        f"starts {start}; name one with --encoder RUN, or take a recipe without pre-training, such as '{other}'"
+    )
 
 
 @app.command()
