@@ -16,6 +16,7 @@ from sa2sr.config import DIMENSIONS, ModelSettings
 from sa2sr.errors import ModelError
 from sa2sr.inference.graph import build_graph, outputs_of
 from sa2sr.network.folder import GRAPH_FILE, INT8_GRAPH_FILE, is_exported, read_weights
+from sa2sr.processes import processors
 from sa2sr.speech.features import Frames
 from sa2sr.speech.text import read_ctc
 
@@ -207,11 +208,11 @@ def session(graph: Path | bytes) -> Any:
 
 
 def cores() -> int:
-    """How many clips to compute at a time."""
+    """How many clips to compute at a time: as OMP_NUM_THREADS says, or as many as this process has processors."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted):
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors()
 
 
 def _installed(*modules: str) -> bool:

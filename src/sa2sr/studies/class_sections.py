@@ -134,13 +134,12 @@ def _score_table(
         cells: list[Cell] = [scores[system.name].get(column.key) for column in CLASS_COLUMNS]
         seeds = len(system.evaluations) if several else None
         rows.append([system.name, *cells, len(system.classes), seeds, len(known), labelled - len(known) or None])
-    kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
     caption = (
         "UAR: mean over the classes of the share that is recognised; weighted accuracy: share of all utterances; macro "
         f"F1: mean over the classes. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the "
         f"{drawn_things(systems, resample)}. Utterances of other classes than those of the training count nowhere."
     )
-    return Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
+    return Table(f"{prefix}-scores", columns, rows, caption).without_empty_columns()
 
 
 def _difference_table(systems: Sequence[System], resample: Resample, prefix: str) -> Table:

@@ -4,8 +4,8 @@
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -44,6 +44,16 @@ class Table:
     def has_intervals(self, index: int) -> bool:
         """Whether some cell of a column is an estimate with an interval."""
         return any(isinstance(row[index], Estimate) for row in self.rows)
+
+    def without_empty_columns(self, keys: Collection[str] | None = None) -> "Table":
+        """The table without the columns in which no row says anything: of all, or of those with these keys."""
+        kept = [
+            index
+            for index, column in enumerate(self.columns)
+            if (keys is not None and column.key not in keys) or any(row[index] is not None for row in self.rows)
+        ]
+        rows = [[row[index] for index in kept] for row in self.rows]
+        return replace(self, columns=[self.columns[index] for index in kept], rows=rows)
 
 
 @dataclass(frozen=True)

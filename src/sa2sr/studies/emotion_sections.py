@@ -114,7 +114,6 @@ def _concordance_table(
             ]
         )
     optional = {"seeds", *(f"{dimension}_paper" for dimension in DIMENSIONS)}
-    kept = [i for i, c in enumerate(columns) if c.key not in optional or any(row[i] is not None for row in rows)]
     caption = [
         f"Concordance correlation coefficient (1/N statistics), with 95 % percentile intervals from {RESAMPLES:,} "
         f"bootstrap resamples of the {drawn_things(systems, resample)}.",
@@ -122,9 +121,7 @@ def _concordance_table(
         *([_MULTIPLE_SEEDS] if several else []),
         *([paper.note()] if reported else []),
     ]
-    return Table(
-        f"{prefix}-ccc", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], " ".join(caption)
-    )
+    return Table(f"{prefix}-ccc", columns, rows, " ".join(caption)).without_empty_columns(optional)
 
 
 def _seeds_table(systems: Sequence[System], prefix: str) -> Table:
@@ -199,13 +196,11 @@ def _other_metrics(systems: Sequence[System], prefix: str) -> Table:
                 ]
                 cells.append(float(np.mean(values)) if len(chosen) > 1 else None)
         rows.append([*cells, _word_errors(system)])
-    kept = columns if any(row[-1] is not None for row in rows) else columns[:-1]
-    rows = [row[: len(kept)] for row in rows]
     scale = systems[0].scale
     means = " Means over the seeds." if _have_several_seeds(systems) else ""
-    words = "" if len(kept) < len(columns) else " WER: words wrong of those that a system hears."
+    words = " WER: words wrong of those that a system hears." if any(row[-1] is not None for row in rows) else ""
     caption = f"RMSE in points of the scale, {scale.low:g} to {scale.high:g}.{words}{means}"
-    return Table(f"{prefix}-other", kept, rows, caption)
+    return Table(f"{prefix}-other", columns, rows, caption).without_empty_columns({"wer"})
 
 
 def _word_errors(system: System) -> float | None:

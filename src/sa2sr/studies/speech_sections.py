@@ -48,13 +48,11 @@ def speech_section(
             shown = str(seed) if several and seed is not None else None
             rows.append([system.name, shown, *scores, len(evaluation.names)])
     columns = [Column("system", "system"), Column("seed", "seed"), *_COLUMNS, Column("utterances", "utterances")]
-    kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
     caption = (
         "Characters and words wrong by those of the references; sentiment against its label, one class against the "
         f"rest. 95 % intervals from {RESAMPLES:,} bootstrap resamples of the {drawn_things(systems, resample)}."
     )
-    table = Table(f"{prefix}-scores", [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
-    blocks: list[Block] = [table]
+    blocks: list[Block] = [Table(f"{prefix}-scores", columns, rows, caption).without_empty_columns()]
     if pictures := _confusions(systems, colours, prefix):
         of_first = " The first seed of each system." if several else ""
         blocks.append(Pictures(pictures, f"{CONFUSION_CAPTION}{of_first}"))

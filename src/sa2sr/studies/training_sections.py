@@ -106,7 +106,7 @@ def costs_section(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]
         "share a pre-training each name its time. How many trainings ran beside each other is not known here. "
         "Predictions are those of the evaluations: in torch, decoding and the start included."
     )
-    return Section("Costs", [_without_empty_columns("costs", columns, rows, caption)])
+    return Section("Costs", [Table("costs", columns, rows, caption).without_empty_columns()])
 
 
 def parameters(model: Path) -> int | None:
@@ -135,7 +135,7 @@ def provenance_section(runs: Sequence[TrainingRun]) -> Section:
     for run in runs:
         owners.setdefault(tuple(_fact(run, fact) for fact in facts), []).append(_full_name(run))
     rows = [[", ".join(names), *values] for values, names in owners.items()]
-    blocks.append(_without_empty_columns("environment", [Column(f, f) for f in ("runs", *facts)], rows))
+    blocks.append(Table("environment", [Column(f, f) for f in ("runs", *facts)], rows).without_empty_columns())
     for (stage, name), own in _by_stage_and_system(runs).items():
         if (recipe := own[0].recipe) is not None:
             # Paths that lie below the working directory are shown from there, as a user would write them.
@@ -164,7 +164,8 @@ def _table_of_runs(
         means = [_mean(column) for column in zip(*cells, strict=True)]
         rows.append([system, len(own) if several else None, kind_of(own[0]), *means])
     columns = [Column("run", "run"), Column("seeds", "seeds"), kind, *scores, *_COSTS]
-    return _without_empty_columns(name, columns, rows, caption + (" Means over the seeds." if several else ""))
+    caption += " Means over the seeds." if several else ""
+    return Table(name, columns, rows, caption).without_empty_columns()
 
 
 def _by_system(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
@@ -257,10 +258,3 @@ def _fact(run: TrainingRun, name: str) -> str | None:
     if value is None and isinstance(packages, dict):
         value = packages.get(name)
     return printable(str(value)[:2000]) if isinstance(value, str | int | float) else None
-
-
-def _without_empty_columns(
-    name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: str = ""
-) -> Table:
-    kept = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
-    return Table(name, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows], caption)
