@@ -24,7 +24,7 @@ from sa2sr.config import SENTIMENTS
 from sa2sr.cuts import Cut, make_cut, read_cuts, write_cuts
 from sa2sr.errors import CorpusError, ModelError, UserError
 from sa2sr.sentiment import label_cuts, teacher_from_name
-from sa2sr.sentiment.journal import Journal
+from sa2sr.sentiment.journal import LabelJournal
 
 INFO = AudioInfo(sampling_rate=16_000, samples=16_000, channels=1)
 
@@ -148,7 +148,7 @@ def test_goes_on_from_any_torn_journal(interrupted: Path, data: st.DataObject) -
 
 def test_another_teachers_journal_is_not_used(tmp_path: Path) -> None:
     source = manifest(tmp_path / "in.jsonl", ["one", "two"])
-    journal = Journal(tmp_path / "out.jsonl.journal", "hash-0")
+    journal = LabelJournal(tmp_path / "out.jsonl.journal", "hash-0")
     journal.append([journal.key(text) for text in ("one", "two")], np.tile([1.0, 0.0, 0.0], (2, 1)))
     journal.close(remove=False)
     teacher = HashTeacher("hash-1")
@@ -176,7 +176,7 @@ def test_another_teachers_journal_is_not_used(tmp_path: Path) -> None:
 def test_journal_lines_that_are_not_ours_are_passed_over(tmp_path: Path, line: str) -> None:
     source = manifest(tmp_path / "in.jsonl", ["one"])
     path = tmp_path / "out.jsonl.journal"
-    journal = Journal(path, "hash-1")
+    journal = LabelJournal(path, "hash-1")
     key = journal.key("one")
     journal.close(remove=True)
     path.write_text(line.replace("KEY", key) + "\n")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from sa2sr.config import EncoderSettings, FrontEnd, ModelSettings, Objectives
 from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel
-from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from sa2sr.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 
 Training = tuple[SpeechModel, torch.optim.Optimizer]
 
@@ -41,11 +41,11 @@ def make_training() -> Callable[..., Training]:
 def test_everything_comes_back(make_training: Callable[..., Training], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     model, optimiser = make_training(seed=1, steps=3)
-    position = Position(epoch=2, batch=7, step=3, best=-1 / 3, best_epoch=1, history_lines=2, seconds=0.1)
-    position.add(batches=1, ctc=1 / 7)
-    save_checkpoint(path, model, optimiser, position, "data")
+    state = TrainingState(epoch=2, batch=7, step=3, best=-1 / 3, best_epoch=1, history_lines=2, seconds=0.1)
+    state.add(batches=1, ctc=1 / 7)
+    save_checkpoint(path, model, optimiser, state, "data")
     other, its_optimiser = make_training(seed=2)
-    assert load_checkpoint(path, other, its_optimiser, "data") == position
+    assert load_checkpoint(path, other, its_optimiser, "data") == state
     # As good as the same: they go the same way.
     for each, steps in ((model, optimiser), (other, its_optimiser)):
         torch.manual_seed(3)
@@ -57,13 +57,13 @@ def test_everything_comes_back(make_training: Callable[..., Training], tmp_path:
 
 
 def test_a_training_that_has_not_begun(make_training: Callable[..., Training], tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c.safetensors", *make_training(), Position(), "data")
-    assert load_checkpoint(tmp_path / "c.safetensors", *make_training(), "data") == Position()
+    save_checkpoint(tmp_path / "c.safetensors", *make_training(), TrainingState(), "data")
+    assert load_checkpoint(tmp_path / "c.safetensors", *make_training(), "data") == TrainingState()
 
 
 def test_a_damaged_file_is_refused(make_training: Callable[..., Training], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, *make_training(steps=1), Position(), "data")
+    save_checkpoint(path, *make_training(steps=1), TrainingState(), "data")
     whole = path.read_bytes()
     other = make_training(seed=2)
     before = [parameter.clone() for parameter in other[0].parameters()]
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_refused(make_training: Callable[..., Training], tmp_p
 
 def test_data_and_network_must_be_the_same(make_training: Callable[..., Training], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, *make_training(steps=1), Position(), "data")
+    save_checkpoint(path, *make_training(steps=1), TrainingState(), "data")
     with pytest.raises(ModelError, match=r"checkpoint\.safetensors: was made from other data .* another --out"):
         load_checkpoint(path, *make_training(), "other data")
     with pytest.raises(ModelError, match=r"belongs to another network \(encoder\.\S+: \(16, 12\) there, \(20, 12\) h"):
@@ -103,10 +103,10 @@ def full_disk(size: int) -> Iterator[None]:
 
 def test_a_full_disk_leaves_the_last_checkpoint(make_training: Callable[..., Training], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, *make_training(steps=1), Position(step=1), "data")
+    save_checkpoint(path, *make_training(steps=1), TrainingState(step=1), "data")
     tensors = load_file(path)
     with full_disk(1000), pytest.raises(Exception, match="large"):
-        save_checkpoint(path, *make_training(steps=2), Position(step=2), "data")
+        save_checkpoint(path, *make_training(steps=2), TrainingState(step=2), "data")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    assert load_checkpoint(path, *make_training(), "data") == Position(step=1)
+    assert load_checkpoint(path, *make_training(), "data") == TrainingState(step=1)
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in load_file(path).items())

@@ -25,7 +25,7 @@ _OUTPUTS = {"ctc": "logits", "sentiment": "sentiment", "category": "category"}  
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Outputs:
     """What the network makes of a clip."""
 
     emotions: NDArray[np.float32]  # activation, valence and dominance, (3,); NaN if the model has no such head
@@ -37,7 +37,7 @@ class Heard:
 class Engine(Protocol):
     """The network of a model folder, whatever runs it."""
 
-    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Outputs]:
         """What the network makes of clips, whose company does not matter.
 
         Args:
@@ -120,7 +120,7 @@ class OnnxEngine(Engine):
         if (count := len(settings.categories)) and outputs["category"] != ["B", count]:
             raise ModelError(f"{source}: does not tell {count} categories apart, which config.yaml says")
 
-    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Outputs]:
         """As :meth:`Engine.hear`."""
         if len(frames) < 2 or self.threads < 2:
             return [self._hear(each, heads) for each in frames]
@@ -128,7 +128,7 @@ class OnnxEngine(Engine):
             self._pool = ThreadPoolExecutor(self.threads)
         return list(self._pool.map(self._hear, frames, repeat(heads)))
 
-    def _hear(self, stacked: Frames, heads: Collection[str]) -> Heard:
+    def _hear(self, stacked: Frames, heads: Collection[str]) -> Outputs:
         # What fills the last stacked frame counts as frames here, which gives the same.
         frames = stacked.reshape(1, -1, self.filters)
         lengths = np.array([frames.shape[1]], np.int64)
@@ -137,7 +137,7 @@ class OnnxEngine(Engine):
         said = {name: each[0] for name, each in zip(wanted, values, strict=True)}
         emotions = np.array([said.get(name, np.nan) for name in DIMENSIONS], np.float32)
         transcript = read_ctc(said["ctc"].argmax(-1).tolist()) if "ctc" in said else None
-        return Heard(emotions, transcript, said.get("sentiment"), said.get("category"))
+        return Outputs(emotions, transcript, said.get("sentiment"), said.get("category"))
 
 
 class TorchEngine(Engine):
@@ -162,7 +162,7 @@ class TorchEngine(Engine):
         if self.reads:
             _ = self.network.recogniser  # an error now, not with the first clip
 
-    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Heard]:
+    def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Outputs]:
         """As :meth:`Engine.hear`."""
         import torch
 
@@ -183,7 +183,7 @@ class TorchEngine(Engine):
                 texts = self.network.recogniser.predict(states, lengths) if self.reads else None
                 emotions = self.network.emotion(read, lengths, texts).cpu().numpy()
         others = [said.get(head, [None] * len(frames)) for head in ("ctc", "sentiment", "category")]
-        return [Heard(*each) for each in zip(emotions, *others, strict=True)]
+        return [Outputs(*each) for each in zip(emotions, *others, strict=True)]
 
 
 def session(graph: Path | bytes) -> Any:

@@ -16,7 +16,7 @@ Probabilities = tuple[float, ...]
 _LONGEST_LINE = 10_000_000  # characters; ours are a hundredth of that
 
 
-class Journal:
+class LabelJournal:
     """Probabilities by transcript, appended to a JSONL file chunk by chunk.
 
     A line has the keys of some texts, which are hashes of the text and the teacher's name, and their probabilities:

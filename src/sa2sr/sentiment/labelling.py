@@ -17,7 +17,7 @@ from sa2sr.config import SENTIMENTS
 from sa2sr.cuts import Cut, read_cuts, write_cuts
 from sa2sr.errors import CorpusError, ModelError, UserError
 from sa2sr.progress import progress
-from sa2sr.sentiment.journal import Journal, Probabilities
+from sa2sr.sentiment.journal import LabelJournal, Probabilities
 from sa2sr.sentiment.teachers import Teacher
 
 _WINDOW = 512  # cuts whose texts the teacher sees together, sorted by length: the most that an interruption can lose
@@ -59,7 +59,7 @@ def label_cuts(inputs: Sequence[str | Path], out: str | Path | None, teacher: Te
         ModelError: if the teacher's answers are no probabilities
     """
     outputs = _outputs([Path(path) for path in inputs], None if out is None else Path(out))
-    journal = Journal(outputs[0].with_name(f"{outputs[0].name}.journal"), teacher.name)
+    journal = LabelJournal(outputs[0].with_name(f"{outputs[0].name}.journal"), teacher.name)
     complete = False
     try:
         labeller = _Labeller(teacher, journal)
@@ -81,7 +81,7 @@ class _Labeller:
     another company a text's probabilities may differ in the last digits.
     """
 
-    def __init__(self, teacher: Teacher, journal: Journal) -> None:
+    def __init__(self, teacher: Teacher, journal: LabelJournal) -> None:
         self._teacher = teacher
         self._journal = journal
         self._known: dict[str, Probabilities] = {}

@@ -20,7 +20,7 @@ from sa2sr.files import atomic
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Where a training stands, early stopping included."""
 
     epoch: int = 0
@@ -49,19 +49,21 @@ class Position:
 
 
 def save_checkpoint(
-    path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, position: Position, fingerprint: str
+    path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState, fingerprint: str
 ) -> None:
     """Write a checkpoint atomically; ``fingerprint`` names the data that it belongs to."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    for index, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"position": json.dumps(dataclasses.asdict(position)), "fingerprint": fingerprint}
+    metadata = {"position": json.dumps(dataclasses.asdict(state)), "fingerprint": fingerprint}
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
 
-def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str) -> Position:
+def load_checkpoint(
+    path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str
+) -> TrainingState:
     """Restore model and optimiser in place and return where the training stood.
 
     Raises:
@@ -71,7 +73,7 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.O
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()
         tensors = load_file(path)
-        position, belongs_to = Position(**json.loads(metadata["position"])), metadata["fingerprint"]
+        state, belongs_to = TrainingState(**json.loads(metadata["position"])), metadata["fingerprint"]
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: is not a checkpoint ({error}); remove the run folder to start anew") from None
     if belongs_to != fingerprint:
@@ -91,4 +93,4 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimiser: torch.optim.O
             )
     model.load_state_dict(weights)
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-    return position
+    return state

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from sa2sr.config import DIMENSIONS, Stage
 from sa2sr.errors import UserError
-from sa2sr.training.checkpoint import Position
+from sa2sr.training.checkpoint import TrainingState
 from sa2sr.training.data import StageData
 from sa2sr.training.run import RunFolder
 
@@ -56,21 +56,21 @@ class Monitor:
         if self.board is not None:
             self.board.close()
 
-    def begin_epoch(self, position: Position, batches: int) -> None:
+    def begin_epoch(self, state: TrainingState, batches: int) -> None:
         """A new bar."""
         if self.task is not None:
             self.bar.remove_task(self.task)
-        self.task = self.bar.add_task(str(position.epoch + 1), total=batches, completed=position.batch, status="")
-        self._began, self._heard_before = time.monotonic(), position.epoch_sums.get("speech_seconds", 0.0)
+        self.task = self.bar.add_task(str(state.epoch + 1), total=batches, completed=state.batch, status="")
+        self._began, self._heard_before = time.monotonic(), state.epoch_sums.get("speech_seconds", 0.0)
 
-    def advance(self, position: Position) -> None:
+    def advance(self, state: TrainingState) -> None:
         """A step is done."""
         if self.task is None or self.bar.disable:
             return
-        losses = " ".join(f"{name} {value:.3f}" for name, value in position.mean_losses().items())
-        heard = position.epoch_sums["speech_seconds"] - self._heard_before
+        losses = " ".join(f"{name} {value:.3f}" for name, value in state.mean_losses().items())
+        heard = state.epoch_sums["speech_seconds"] - self._heard_before
         speed = heard / max(time.monotonic() - self._began, 1e-6)
-        self.bar.update(self.task, completed=position.batch, status=f"{losses}  {speed / 3600:.3f} h/s ({speed:.0f}x)")
+        self.bar.update(self.task, completed=state.batch, status=f"{losses}  {speed / 3600:.3f} h/s ({speed:.0f}x)")
 
     def failures(self, messages: Iterable[str]) -> None:
         """Audio that cannot be read is named once, by the process that meets it."""
@@ -84,15 +84,15 @@ class Monitor:
         self.warnings.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def end_epoch(
-        self, position: Position, dev: dict[str, float], criterion: float, improved: bool, rates: Sequence[float]
+        self, state: TrainingState, dev: dict[str, float], criterion: float, improved: bool, rates: Sequence[float]
     ) -> dict[str, Any]:
         """Print the epoch and return its line of the history."""
-        train = position.mean_losses()
-        heard = position.epoch_sums.get("speech_seconds", 0.0)
+        train = state.mean_losses()
+        heard = state.epoch_sums.get("speech_seconds", 0.0)
         entry = {
-            "epoch": position.epoch,
-            "step": position.step,
-            "seconds": round(position.seconds, 1),
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": round(state.seconds, 1),
             "speech_hours": round(heard / 3600, 4),
             "rates": list(rates),
             "train": {f"{name}_loss": value for name, value in train.items()},
@@ -104,15 +104,15 @@ class Monitor:
         parts = [f"{name} loss {value:.3f} / {dev.get(f'{name}_loss', math.nan):.3f}" for name, value in train.items()]
         parts += [f"{name} {value:.3f}" for name, value in shown.items()]
         mark = "  [green]best[/]" if improved else ""
-        minutes = position.seconds / 60
-        self.console.print(f"epoch {position.epoch + 1}  {'  '.join(parts)}  {minutes:.1f} min{mark}", highlight=False)
+        minutes = state.seconds / 60
+        self.console.print(f"epoch {state.epoch + 1}  {'  '.join(parts)}  {minutes:.1f} min{mark}", highlight=False)
         if self.board is not None:
             for name, value in [
                 *((f"train/{n}_loss", v) for n, v in train.items()),
                 *((f"dev/{n}", v) for n, v in dev.items()),
             ]:
-                self.board.add_scalar(name, value, position.epoch)
-            self.board.add_scalar("criterion", criterion, position.epoch)
+                self.board.add_scalar(name, value, state.epoch)
+            self.board.add_scalar("criterion", criterion, state.epoch)
             self.board.flush()
         return entry
 

@@ -16,7 +16,7 @@ from sa2sr.network.folder import INTERVALS_FILE
 from sa2sr.network.model import save_model
 from sa2sr.speech.batches import Batch, Item, load_batches, share
 from sa2sr.training.calibration import calibrate_on_dev
-from sa2sr.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from sa2sr.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluation import score_dataset
 from sa2sr.training.initial import initial_model, with_known_encoder
@@ -70,14 +70,14 @@ class Trainer:
         optimiser = make_optimiser(self.model, stage.optimiser)
         utterances = (*self.data.train.utterances, *self.data.dev.utterances)
         self.fingerprint = fingerprint(utterance.name for utterance in utterances)
-        self.position = Position()
+        self.state = TrainingState()
         if folder.checkpoint.exists():
-            self.position = load_checkpoint(folder.checkpoint, self.model, optimiser, self.fingerprint)
+            self.state = load_checkpoint(folder.checkpoint, self.model, optimiser, self.fingerprint)
         if self.is_main:
-            folder.keep_history(self.position.history_lines)
+            folder.keep_history(self.state.history_lines)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.monitor = Monitor(folder, self.data, stage, quiet=not self.is_main)
-        if earlier is not None and self.position.step:
+        if earlier is not None and self.state.step:
             self._tell_new_schedule(getattr(earlier, stage_name))
 
     def run(self) -> RunFolder:
@@ -89,7 +89,7 @@ class Trainer:
         if "emotion" in self.model.trained_tasks():
             self._calibrate()
         if self.is_main:
-            self.folder.finish(self.folder.history()[self.position.best_epoch])
+            self.folder.finish(self.folder.history()[self.state.best_epoch])
         self.accelerator.wait_for_everyone()
         return self.folder
 
@@ -111,22 +111,22 @@ class Trainer:
             calibrate_on_dev(self.folder.model, self.data, self.stage, self.accelerator)
 
     def _is_over(self) -> bool:
-        epochs_without_improvement = self.position.epoch - 1 - self.position.best_epoch
-        return self.position.epoch >= self.stage.max_epochs or epochs_without_improvement >= self.stage.patience
+        epochs_without_improvement = self.state.epoch - 1 - self.state.best_epoch
+        return self.state.epoch >= self.stage.max_epochs or epochs_without_improvement >= self.stage.patience
 
     def _train_epoch(self) -> None:
-        position = self.position
-        batches = self.plan.epoch(position.epoch)
-        self.monitor.begin_epoch(position, len(batches))
+        state = self.state
+        batches = self.plan.epoch(state.epoch)
+        self.monitor.begin_epoch(state, len(batches))
         self.wrapped.train()
         last_save = last_step = time.monotonic()
-        for group in self.groups_of_batches(batches[position.batch :]):
+        for group in self.groups_of_batches(batches[state.batch :]):
             self.step(group)
             now = time.monotonic()
-            position.batch, position.step = position.batch + len(group), position.step + 1
-            position.seconds, last_step = position.seconds + now - last_step, now
-            self.monitor.advance(position)
-            if now - last_save > self.stage.checkpoint_seconds and position.batch < len(batches):
+            state.batch, state.step = state.batch + len(group), state.step + 1
+            state.seconds, last_step = state.seconds + now - last_step, now
+            self.monitor.advance(state)
+            if now - last_save > self.stage.checkpoint_seconds and state.batch < len(batches):
                 self._save()
                 last_save = now
 
@@ -147,7 +147,7 @@ class Trainer:
     def step(self, group: Sequence[Batch]) -> None:
         """One step of the optimiser, over a group of batches."""
         self._seed_step()
-        scale = learning_rate_scale(self.position.step, self.planned_steps, self.stage.optimiser)
+        scale = learning_rate_scale(self.state.step, self.planned_steps, self.stage.optimiser)
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = parameters["full_rate"] * scale
         for number, batch in enumerate(group, start=1):
@@ -164,8 +164,8 @@ class Trainer:
 
     def _seed_step(self) -> None:
         """What is random in a step depends on its number alone, so that a run that goes on draws what it would have."""
-        state = np.random.SeedSequence([self.recipe.seed, self.position.step, self.accelerator.process_index])
-        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+        seeds = np.random.SeedSequence([self.recipe.seed, self.state.step, self.accelerator.process_index])
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
 
     def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
         weights = self.stage.objectives.active()
@@ -177,7 +177,7 @@ class Trainer:
         found = ", ".join(f"{name} {part.item():g}" for name, part in parts.items())
         names = ", ".join(name for batch in batches for name in batch.names)
         raise UserError(
-            f"{self.folder.path}: step {self.position.step}: the loss is not finite ({found}); "
+            f"{self.folder.path}: step {self.state.step}: the loss is not finite ({found}); "
             f"utterances of the batch: {names}. Look at these first; "
             f"a lower {self.stage_name}.optimiser.rate or a clip may help"
         )
@@ -189,24 +189,24 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             values = self.accelerator.reduce(values, "mean")
             seconds = self.accelerator.reduce(seconds, "sum")
-        self.position.add(batches=1, speech_seconds=float(seconds), **dict(zip(losses, values.tolist(), strict=True)))
+        self.state.add(batches=1, speech_seconds=float(seconds), **dict(zip(losses, values.tolist(), strict=True)))
 
     def _end_epoch(self) -> None:
         """Evaluate, keep the model if it is the best so far, and write what happened."""
-        began, position = time.monotonic(), self.position
+        began, state = time.monotonic(), self.state
         scores = score_dataset(self.model, self.data.dev, self.data.dev_batches(self.stage), self.accelerator)
         # The set need not have what an earlier training was judged on, such as an AUC where all is neutral.
         dev = {name: value for name, value in scores.items() if math.isfinite(value)}
         criteria = [task.criterion for task in self.model.trained_tasks().values()]
         self._check_judged([each.metric for each in criteria if each.metric not in dev])
         criterion = sum(each.sign * dev[each.metric] for each in criteria)
-        position.seconds += time.monotonic() - began
-        improved = criterion < position.best
+        state.seconds += time.monotonic() - began
+        improved = criterion < state.best
         if improved:
-            position.best, position.best_epoch = criterion, position.epoch
+            state.best, state.best_epoch = criterion, state.epoch
         rates = [parameters["lr"] for parameters in self.optimiser.param_groups]
-        entry = self.monitor.end_epoch(position, dev, criterion, improved, rates)
-        position.begin_next_epoch()
+        entry = self.monitor.end_epoch(state, dev, criterion, improved, rates)
+        state.begin_next_epoch()
         if self.is_main:
             self.folder.add_history(entry)
             if improved:
@@ -216,12 +216,12 @@ class Trainer:
 
     def _check_judged(self, missing: Sequence[str]) -> None:
         """There were labels, but an epoch without a criterion, or without speech, means that audio cannot be read."""
-        if missing or not self.position.epoch_sums["speech_seconds"]:
+        if missing or not self.state.epoch_sums["speech_seconds"]:
             paths = ", ".join(map(str, self.stage.dev if missing else self.stage.train))
             what = f"{missing[0]} cannot be computed" if missing else "nothing can be trained on"
             raise CorpusError(f"{paths}: {what}: too much of the audio cannot be read")
 
     def _save(self) -> None:
         if self.is_main:
-            save_checkpoint(self.folder.checkpoint, self.model, self.optimiser, self.position, self.fingerprint)
+            save_checkpoint(self.folder.checkpoint, self.model, self.optimiser, self.state, self.fingerprint)
         give_back_freed_memory()
