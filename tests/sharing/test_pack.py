@@ -1,6 +1,7 @@
 """Copies of models, smaller and with a card; and the model that comes with the package."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,14 @@ def test_numbers_beyond_half_precision_are_refused(random_model: RandomModel, tm
     with pytest.raises(ModelError, match=r"encoder.layers.0.weight_ih_l0 holds numbers beyond 65504"):
         pack(tmp_path / "large", tmp_path / "half", half=True)
     assert not (tmp_path / "half").exists()
+
+
+def test_commands_on_a_card_can_be_pasted_whatever_the_folder_is_called(run: Path, tmp_path: Path) -> None:
+    text = (pack(run, tmp_path / "it's mine") / CARD_FILE).read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("sa2sr ")]
+    assert {command[1] for command in commands} == {"predict", "evaluate"}
+    assert all("it's mine" in command for command in commands)
+    assert 'sa2sr.load("it\'s mine")' in text
 
 
 def test_lean_leaves_the_heads_of_trainings_behind(tmp_path: Path, clip: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
@@ -24,7 +25,7 @@ from sa2sr.network.folder import write_calibration
 from sa2sr.network.model import load_model, save_model
 from sa2sr.studies.document import Column, Document, Section, Table
 from sa2sr.studies.folders import read_folders
-from sa2sr.studies.naming import short_names
+from sa2sr.studies.naming import file_names, short_names
 from sa2sr.studies.records import Evaluation
 from sa2sr.studies.rendering import html, markdown, table_latex
 from sa2sr.studies.report import make_report
@@ -444,6 +445,54 @@ def test_errors(tmp_path: Path, two_systems: Any) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         make_report([folder], tmp_path / "file" / "out")
+
+
+def test_a_model_is_read_once_however_many_evaluations_it_has(
+    random_model: Callable[..., Path], tones: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    weights = random_model().rename(tmp_path / "run" / "model") / "model.safetensors"
+    for part in ("test", "dev", "train"):
+        evaluate(tmp_path / "run", [tones[part]], resamples=2)
+    opened: list[str] = []
+    counting = [True]
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if counting and event == "open" and str(arguments[0]) == str(weights):
+            opened.append(event)
+
+    sys.addaudithook(note)  # for ever, which is why it can be told to stop
+    _, evaluations = read_folders([tmp_path / "run"], [])
+    counting.clear()
+    assert (len(evaluations), len(opened)) == (3, 1)
+
+
+def test_systems_on_other_scales_are_compared_on_the_first_ones(tmp_path: Path) -> None:
+    """As after ``evaluate --map-scale``, where the same ratings are on the scale of each model."""
+    truth = ratings()
+    said = {"good": noisy(truth, 0.5, 1), "bad": noisy(truth, 1.5, 2)}
+    for name, predicted in said.items():
+        write_evaluation(tmp_path / "same" / name, f"/runs/{name}/model", truth, predicted)
+    write_evaluation(tmp_path / "mixed" / "good", "/runs/good/model", truth, said["good"])
+    other = write_evaluation(tmp_path / "mixed" / "bad", "/runs/bad/model", (truth - 1) / 6, (said["bad"] - 1) / 6)
+    metrics = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(metrics | {"scale": {"name": "0-1", "low": 0, "high": 1}}))
+    for name in ("same", "mixed"):
+        make_report([tmp_path / name], tmp_path / f"{name}-report", baseline="good")
+    for table in ("emotion-ccc", "emotion-differences", "emotion-other", "emotion-speakers"):
+        one, another = (
+            read_table(tmp_path / f"{name}-report" / "tables" / f"{table}.csv") for name in ("same", "mixed")
+        )
+        assert one.keys() == another.keys()
+        for system, row in one.items():
+            for key, cell in row.items():
+                if re.fullmatch(r"-?[0-9.e-]+", cell):
+                    assert float(another[system][key]) == pytest.approx(float(cell), abs=1e-6), (table, system, key)
+
+
+def test_file_names_are_different() -> None:
+    assert file_names(["a", "A", "?", "a"]) == ["a", "a-2", "3", "a-4"]
+    assert len({*file_names(["a-3", "a", "a", "a-3", "a"])}) == 5
 
 
 def test_systems_have_different_short_names() -> None:

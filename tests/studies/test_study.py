@@ -87,6 +87,28 @@ def test_pretrainings_are_shared(study_file: StudyFile, tmp_path: Path) -> None:
     assert of_base == {(None, None), ("lambda", 20)}  # the recipe's own weight is a point of the sweep
 
 
+def test_corpora_and_tests_are_not_lost_where_trainings_are_the_same(
+    study_file: StudyFile, tmp_path: Path, tones: dict[str, Path]
+) -> None:
+    train, dev, test = (str(tones[part]) for part in ("train", "dev", "test"))
+    corpora = {name: {"train": [train], "dev": [dev], "tests": {name: [test]}} for name in ("one", "two")}
+    tuned = [c for c in cells(study_file(finetuning=corpora), tmp_path) if c.stage == "finetuning"]
+    assert sorted((c.folder.parent.name, *c.tests) for c in tuned) == [("one", "one")] * 2 + [("two", "two")] * 2
+    recipe = str(tmp_path / "tiny.yaml")
+    heard = {"train": train, "dev": dev}
+    systems = {
+        "a": {"recipe": recipe, "pretraining": {**heard, "tests": {"seen": train}}},
+        "b": {"recipe": recipe, "pretraining": {**heard, "tests": {"unseen": test}}},
+        "c": {"recipe": recipe, "pretraining": {**heard, "tests": {"unseen": dev}}},
+    }
+    first, other = (c for c in cells(study_file(systems=systems), tmp_path) if c.stage == "pretraining")
+    assert ([*first.tests], other.tests) == (["seen", "unseen"], {"unseen": (Path(dev),)})
+    assert {c.encoder for c in cells(study_file(systems=systems), tmp_path) if c.encoder} <= {
+        first.folder,
+        other.folder,
+    }
+
+
 def test_what_a_cell_depends_on(study_file: StudyFile, tmp_path: Path, tones: dict[str, Path]) -> None:
     def digests(**changes: Any) -> dict[str, str]:
         return {cell.folder.name + cell.stage: cell.digest for cell in cells(study_file(**changes), tmp_path)}

@@ -5,6 +5,7 @@ found. What only people know they say: the licence, the data, what it is for.
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def _paragraphs(
 ) -> Iterator[str]:
     yield f"# {facts.title or settings.name}"
     yield facts.summary.strip() if facts.summary else _summary(settings)
-    called, option = ("", "") if name == SHIPPED else (json.dumps(name, ensure_ascii=False), f" --model {name}")
+    word = shlex.quote(name)  # in commands, where a name with a space would be two
+    called, option = ("", "") if name == SHIPPED else (json.dumps(name, ensure_ascii=False), f" --model {word}")
     yield "## Use"
     if settings.objectives.emotion or settings.categories:
         lines = (
@@ -107,13 +109,13 @@ def _paragraphs(
         yield "\n".join(["```python", *lines, "```"])
         yield f"```\nsa2sr predict call.wav{option}\n```"
     else:
-        yield f"```\nsa2sr finetune RECIPE --encoder {name} --train ... --dev ... --out runs/emotion\n```"
+        yield f"```\nsa2sr finetune RECIPE --encoder {word} --train ... --dev ... --out runs/emotion\n```"
     if measured:
         yield "## What was measured"
         yield _table(measured)
         yield "In brackets: 95 % bootstrap intervals. Each test set by its command:"
-        arguments = [" ".join([*(f"cuts/{path}" for path in e.manifests), *e.options]) for e in measured]
-        yield "\n".join(["```", *(f"sa2sr evaluate {name} {each}" for each in arguments), "```"])
+        arguments = [" ".join([*(shlex.quote(f"cuts/{path}") for path in e.manifests), *e.options]) for e in measured]
+        yield "\n".join(["```", *(f"sa2sr evaluate {word} {each}" for each in arguments), "```"])
     if calibration is not None:
         yield "## Intervals"
         yield _intervals(calibration)

@@ -49,7 +49,7 @@ def print_audit(audit: Audit) -> None:
     console = Console(width=None if Console().is_terminal else 200, highlight=False)
     table = _valence(audit)
     grid = Grid(
-        title=f"Shift of valence by words, 0 to 1, {audit.resampling.level:.0%} intervals", title_justify="left"
+        title=f"Shift of valence by words, 0 to 1, {100 * audit.resampling.level:g} % intervals", title_justify="left"
     )
     for index, column in enumerate(table.columns):
         grid.add_column(column.title, justify="right" if index else "left", overflow="fold")
@@ -100,7 +100,7 @@ def _valence(audit: Audit) -> Table:
     rows.append(["CNN, published", *["about 0"] * 3, None, None, None])
     resampling = audit.resampling
     caption = (
-        f"Valence on 0 to 1. In brackets, {resampling.level:.0%} intervals, {resampling.method} "
+        f"Valence on 0 to 1. In brackets, {100 * resampling.level:g} % intervals, {resampling.method} "
         f"({resampling.resamples:,} resamples), so about new sentences and new voices. Above and below: the share of "
         "twins with the right sign, ties half; 0.5 is chance. AUC: positive against negative sentences, over all "
         "voices. Published: what audeering's public tests report (about 0 for a CNN without linguistic knowledge), "

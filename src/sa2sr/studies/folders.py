@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from sa2sr.network.folder import digest_of
 from sa2sr.studies.naming import short_names
 from sa2sr.studies.records import (
     Evaluation,
@@ -52,10 +54,11 @@ def _read_evaluations(paths: Sequence[Path], runs: Sequence[TrainingRun], proble
     unknown = [name for model, name in names.items() if os.path.realpath(model) not in known]
     places = dict(zip(unknown, _places(unknown), strict=True))
     evaluations: dict[tuple[str, str], Evaluation] = {}
+    digest = cache(digest_of)  # of this report alone: the next one may find the models trained further
     for path, model in zip(paths, models, strict=True):
         run = known.get(os.path.realpath(model))
         name = run.name if run is not None else names[model]
-        if (evaluation := read_evaluation(path, name, problems)) is None:
+        if (evaluation := read_evaluation(path, name, problems, digest=digest)) is None:
             continue
         if not evaluation.places:
             evaluation = replace(evaluation, places=run.places if run is not None else [places[name]])

@@ -24,5 +24,9 @@ def file_names(texts: Sequence[str]) -> list[str]:
     names: list[str] = []
     for text in texts:
         name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
-        names.append(name if name and name not in names else f"{name}-{len(names) + 1}".lstrip("-"))
+        number = len(names) + 1
+        own = name or str(number)
+        while own in names:
+            own, number = f"{name}-{number}".lstrip("-"), number + 1
+        names.append(own)
     return names

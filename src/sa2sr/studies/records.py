@@ -1,8 +1,8 @@
 """What run folders and evaluation folders say, read so that nothing missing or broken in them stops a report."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sa2sr.studies.lenient import csv_rows, json_lines, json_object, number, num
 
 _CLASSES = {name: index for index, name in enumerate(SENTIMENTS)}
 _PROBABILITY, _CATEGORY = probability_of(""), probability_of("truth")
+UNKNOWN = "unknown"  # the name of a scale that an evaluation does not tell
 CELL_FILE = "cell.json"  # of a run folder of a study
 
 
@@ -201,16 +202,34 @@ class Evaluation:
         """Whether heads of a pre-training came along with the encoder."""
         return self.hypotheses is not None or self.probabilities is not None
 
+    def on_scale(self, scale: Scale) -> "Evaluation":
+        """Ratings and predictions on another scale, linearly; as they are where one of the scales is not known."""
+        own = self.scale
+        if UNKNOWN in (own.name, scale.name) or (own.low, own.high) == (scale.low, scale.high):
+            return self
+        factor = (scale.high - scale.low) / (own.high - own.low)
+        ratings, predictions = (scale.low + (each - own.low) * factor for each in (self.ratings, self.predictions))
+        return replace(self, ratings=ratings, predictions=predictions, scale=scale)
+
     def rated(self, dimension: int) -> list[int]:
         """The rows with a rating and a prediction of a dimension."""
         both = np.isfinite(self.ratings[:, dimension]) & np.isfinite(self.predictions[:, dimension])
         return [int(row) for row in np.flatnonzero(both)]
 
 
-def read_evaluation(path: Path, system: str, problems: list[str]) -> Evaluation | None:
-    """Read an evaluation folder; none, and a line in ``problems``, if nothing can be compared in it."""
+def read_evaluation(
+    path: Path, system: str, problems: list[str], *, digest: Callable[[str], str] = digest_of
+) -> Evaluation | None:
+    """Read an evaluation folder; none, and a line in ``problems``, if nothing can be compared in it.
+
+    Args:
+        path: the folder
+        system: that tells the model from the others of a report
+        problems: is added to
+        digest: of a model folder's files; one that remembers saves reading them once for each evaluation
+    """
     metrics = json_object(path / "metrics.json", problems)
-    if _is_outdated(metrics):
+    if _is_outdated(metrics, digest):
         problems.append(f"{path}: is of the model before it was trained again; left out: evaluate it again")
         return None
     rows = csv_rows(path / "predictions.csv", problems)
@@ -263,13 +282,13 @@ def _run_of(metrics: Mapping[str, Any], path: Path) -> Path:
     return folder.parent if folder.name == "model" else folder
 
 
-def _is_outdated(metrics: Mapping[str, Any]) -> bool:
+def _is_outdated(metrics: Mapping[str, Any], digest: Callable[[str], str]) -> bool:
     """Whether another model is now where the evaluated one was; not of those that do not say, or have been moved."""
-    model, digest = metrics.get("model"), metrics.get("digest")
-    if not isinstance(model, str) or not isinstance(digest, str) or not Path(model).is_dir():
+    model, evaluated = metrics.get("model"), metrics.get("digest")
+    if not isinstance(model, str) or not isinstance(evaluated, str) or not Path(model).is_dir():
         return False
     try:
-        return digest_of(model) != digest
+        return digest(model) != evaluated
     except OSError:
         return False
 
@@ -312,4 +331,4 @@ def _scale(metrics: Mapping[str, Any], ratings: NDArray[np.float64]) -> Scale:
             pass
     known = ratings[np.isfinite(ratings)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    return Scale(name="unknown", low=low, high=max(high, low + 1e-6))
+    return Scale(name=UNKNOWN, low=low, high=max(high, low + 1e-6))

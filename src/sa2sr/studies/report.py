@@ -129,9 +129,11 @@ class Results:
                 raise UserError(f"no system is called '{name}'; there are {', '.join(self.systems)}")
 
     def ordered(self, systems: Sequence[System], baseline: str | None) -> list[System]:
-        """The baseline first: by default the first system without heads of a pre-training."""
+        """The baseline first: by default the first system without heads of a pre-training. All are on its scale."""
         first = baseline or next((system.name for system in systems if not system.is_pretrained), None)
-        return sorted(systems, key=lambda system: system.name != first)
+        in_order = sorted(systems, key=lambda system: system.name != first)
+        scale = in_order[0].scale
+        return [replace(s, evaluations=[each.on_scale(scale) for each in s.evaluations]) for s in in_order]
 
     def reported(self) -> dict[str, tuple[float, float, float]]:
         """What the paper reports of the systems, by their own name or that of their recipe."""

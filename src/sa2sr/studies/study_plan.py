@@ -66,14 +66,19 @@ class Plan:
     problems: dict[str, str] = field(default_factory=dict)  # name of the system or of the cell -> reason
 
     def add(self, cell: Cell, place: Place) -> Cell:
-        """Add a cell, or the place of one that is there already and depends on the same."""
-        same = next((known for known in self.cells.values() if known.depends == cell.depends), None)
-        if same is None:
-            same = self.cells[cell.folder] = cell
+        """Add a cell, or the place and the tests of one that is there already and depends on the same."""
+        same = next((known for known in self.cells.values() if self._is_same(known, cell, place)), cell)
+        same = self.cells[same.folder] = replace(same, tests={**same.tests, **cell.tests})
         places = self.places.setdefault(same.folder, [])
         if place not in places:
             places.append(place)
         return same
+
+    def _is_same(self, known: Cell, cell: Cell, place: Place) -> bool:
+        """Whether one training can stand for two cells: of one corpus, and with no two tests of one name."""
+        tests_agree = all(known.tests.get(name, paths) == paths for name, paths in cell.tests.items())
+        of_one_corpus = self.places[known.folder][0].corpus == place.corpus
+        return known.depends == cell.depends and of_one_corpus and tests_agree
 
 
 def make_plan(study: Study, out: Path) -> Plan:

@@ -161,10 +161,10 @@ def differences(system: System, reference: System, *, resample: Resample = "auto
         own, other = [a for a, b in pairs if b in rated], [b for _, b in pairs if b in rated]
         if len(own) < 2:
             continue
-        truth = reference.ratings[other, index]
         speakers = drawn_groups(reference, other, resample)
         means, drawn = [], []
         for draw, (each, rows) in enumerate(((system, own), (reference, other))):
+            truth = each.ratings[rows, index]  # on its own scale
             means.append(np.mean([ccc(of_seed, truth) for of_seed in each.predictions[:, rows, index]]))
             drawn.append(over_seeds(_drawn(each, index, rows, truth, speakers), draw))
         found[dimension] = difference(float(means[0] - means[1]), drawn[0] - drawn[1])
