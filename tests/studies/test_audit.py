@@ -26,7 +26,9 @@ from sa2sr.metrics import bootstrap
 from sa2sr.speech.features import extract
 from sa2sr.studies.audit import named_models, read_audit, run_audit
 from sa2sr.studies.audit_measures import Resampling, Shift, effect, effects, shift_beyond
+from sa2sr.studies.audit_report import audit_document
 from sa2sr.studies.audit_sentences import LANGUAGE, NEAR_COPIES, PROSODY, SENTIMENTS, TRIPLES, utterances_of, voices_of
+from sa2sr.studies.rendering import markdown
 
 RandomModel = Callable[..., Path]
 Floats = NDArray[np.float64]
@@ -263,6 +265,8 @@ def test_the_command(random_model: RandomModel, speech: Path, tmp_path: Path) ->
     assert set(audit.failed) == {"pretrained", "missing"}
     assert (audit.design.utterances, audit.models[0].utterances) == (12, 12)
     assert audit.design.voices == {"development": ("f1",), "test": ("Andy",)}
+    finer = audit.model_copy(update={"resampling": Resampling(level=0.975)})
+    assert "In brackets, 97.5 % intervals" in markdown(audit_document(finer))
     assert (out / "pictures" / "audit-valence.png").read_bytes().startswith(b"\x89PNG")
 
     # The pairs, computed once more from the saved predictions
