@@ -143,6 +143,40 @@ def test_lean_leaves_the_heads_of_trainings_behind(tmp_path: Path, clip: Path) -
         pack(tmp_path / "cpc", tmp_path / "no", lean=True)
 
 
+def test_a_copy_does_without_heads_that_others_need_not_have(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Path
+) -> None:
+    assert command(monkeypatch, "pack", run, tmp_path / "fewer", "--without", "sentiment", "--without", "ctc") == 0
+    fewer = tmp_path / "fewer"
+    assert set(read_settings(fewer).objectives.active()) == {"emotion"}
+    assert not any(name.startswith(("objectives.sentiment", "objectives.ctc")) for name in read_weights(fewer))
+    card = (fewer / CARD_FILE).read_text()
+    assert "| valence |" in card
+    assert "| sentiment |" not in card
+    assert "| sentiment |" in (pack(run, tmp_path / "all") / CARD_FILE).read_text()
+    for engine in ("torch", "onnx"):
+        assert sa2sr.load(fewer, engine=engine).predict(clip).rows == sa2sr.load(run, engine=engine).predict(clip).rows
+    assert command(monkeypatch, "pack", run, tmp_path / "no", "--without", "cpc") == 2
+    voiceless = pack(run, tmp_path / "voiceless", without=["emotion"])
+    assert not (voiceless / "intervals.json").exists()
+    assert load_model(voiceless).settings.scale is None
+
+
+def test_a_head_that_emotion_reads_is_not_left_out(random_model: RandomModel, tmp_path: Path) -> None:
+    emotion = {"inputs": ["states", "sentiment"]}
+    settings = ModelSettings(
+        name="reads",
+        encoder=EncoderSettings(layers=1, units=8),
+        objectives=Objectives.model_validate({"sentiment": 1, "category": {"classes": ["a", "b"]}, "emotion": emotion}),
+        scale=Scale(),
+    )
+    save_model(SpeechModel(settings), tmp_path / "reads")
+    with pytest.raises(ModelError, match="emotion reads what sentiment says"):
+        pack(tmp_path / "reads", tmp_path / "no", without=["sentiment"])
+    kept = pack(tmp_path / "reads", tmp_path / "kept", without=["category"])
+    assert set(read_settings(kept).objectives.active()) == {"sentiment", "emotion"}
+
+
 @pytest.fixture
 def run(random_model: RandomModel, tmp_path: Path) -> Path:
     """A run folder with a calibrated model and evaluations, one of them of another model."""

@@ -11,6 +11,9 @@ HalfOption = Annotated[bool, typer.Option("--half", help="Weights in half precis
 LeanOption = Annotated[
     bool, typer.Option("--lean", help="Without heads that only served a training, and the names of its speakers.")
 ]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", help="Without this head, such as category; may be repeated.")
+]
 CardOption = Annotated[
     Path | None,
     typer.Option(help="What only you know of it, as YAML; by default card.yaml in its folder or run folder."),
@@ -27,6 +30,7 @@ def pack(
     *,
     half: HalfOption = False,
     lean: LeanOption = False,
+    without: WithoutOption = None,
     card: CardOption = None,
     licence: LicenceOption = None,
     name: Annotated[
@@ -41,7 +45,8 @@ def pack(
     """
     from sa2sr.sharing.pack import pack as pack_model
 
-    for path in sorted(pack_model(model, out, half=half, lean=lean, card=card, licence=licence, name=name).iterdir()):
+    options = {"half": half, "lean": lean, "without": without or (), "card": card, "licence": licence}
+    for path in sorted(pack_model(model, out, **options, name=name).iterdir()):  # type: ignore[arg-type]
         typer.echo(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
@@ -52,6 +57,7 @@ def push(
     *,
     half: HalfOption = False,
     lean: LeanOption = False,
+    without: WithoutOption = None,
     card: CardOption = None,
     licence: LicenceOption = None,
     private: Annotated[bool, typer.Option("--private", help="Only for those who are let in.")] = False,
@@ -67,5 +73,5 @@ def push(
     """
     from sa2sr.sharing.pack import push as push_model
 
-    options = {"half": half, "lean": lean, "card": card, "licence": licence, "private": private, "message": message}
-    typer.echo(push_model(model, name, **options))  # type: ignore[arg-type]
+    options = {"half": half, "lean": lean, "without": without or (), "card": card, "licence": licence}
+    typer.echo(push_model(model, name, **options, private=private, message=message))  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
 """What ``sa2sr evaluate`` found of a model, in its run folder, without the paths of whoever ran it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sa2sr.config import DIMENSIONS, ModelSettings
 from sa2sr.errors import ModelError
 from sa2sr.files import read_json
 from sa2sr.network.folder import digest_of
+
+_HEAD_OF = dict.fromkeys(DIMENSIONS, "emotion")  # the others are called as their heads are
 
 
 class Estimate(NamedTuple):
@@ -34,6 +37,12 @@ class Measured:
         for metric, found in self.overall[output].items():
             if isinstance(found, Mapping) and found.get("value") is not None:
                 yield Estimate(metric, float(found["value"]), found.get("low"), found.get("high"))
+
+    def of_heads(self, settings: ModelSettings) -> "Measured":
+        """What was measured of the heads that a model has."""
+        heads = settings.objectives.active()
+        kept = {name: found for name, found in self.overall.items() if _HEAD_OF.get(name, name) in heads}
+        return replace(self, overall=kept)
 
 
 def read_evaluations(run: Path, model: str, folder: Path) -> list[Measured]:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from sa2sr.files import atomic, write_text
 from sa2sr.network.folder import (
     CARD_FILE,
     FOLDER_FILES,
+    INTERVALS_FILE,
     SETTINGS_FILE,
     SHIPPED,
     SHIPPED_FOLDER,
@@ -39,6 +40,7 @@ def pack(
     *,
     half: bool = False,
     lean: bool = False,
+    without: Collection[str] = (),
     card: str | Path | None = None,
     licence: str | None = None,
     name: str | None = None,
@@ -51,26 +53,27 @@ def pack(
         half: matrices in half precision (fp16), half the size; vectors, which hardly count, stay as they are. What is
             stored in half precision stays so in any case
         lean: without heads that only served a training (APC, CPC, speakers, whose names would be in the settings)
+        without: other heads that are left out, such as ``category``
         card: a ``card.yaml``; by default that of the model folder or of its run folder. With neither, nor ``licence``,
             a card that the model folder has is copied
         licence: of the weights, in place of the card's
         name: by which others load it, for the card; by default that of the folder
 
     Raises:
-        ModelError: if there is no model, it cannot be written or made smaller like this, or an evaluation beside it
-            is of other weights
+        ModelError: if there is no model, it cannot be written or made smaller like this, a head is missing or another
+            reads it, or an evaluation beside it is of other weights
     """
     source, out = find_model(model), Path(out)
     exported = is_exported(source)
     if source.resolve() == out.resolve():
         raise ModelError(f"{out}: is the model itself; name another folder")
     check_place(out)
-    if exported and (half or lean):
+    if exported and (half or lean or without):
         raise ModelError(f"{source}: is an exported model, which is copied as it is; pack the model that it came from")
     settings = read_settings(source, exported=exported)
     weights: Weights = {} if exported else read_stored_weights(source)
-    if lean:
-        settings, weights = _lean(settings, weights, source)
+    if dropped := _of_no_use(settings, lean, without, source):
+        settings, weights = _without_heads(settings, weights, dropped, source)
     if half:
         weights = _half(weights, source)
     facts = _facts(source, card, licence)
@@ -82,8 +85,9 @@ def pack(
             (out / each).unlink(missing_ok=True)
         if weights:
             _write_weights(out / WEIGHTS_FILE, weights)
+        made_here = [SETTINGS_FILE, WEIGHTS_FILE, CARD_FILE] + [INTERVALS_FILE] * (settings.scale is None)
         for each in FOLDER_FILES:
-            if each not in (SETTINGS_FILE, WEIGHTS_FILE, CARD_FILE) and (source / each).is_file():
+            if each not in made_here and (source / each).is_file():
                 with atomic(out / each) as temporary:
                     shutil.copyfile(source / each, temporary)
         write_text(out / CARD_FILE, text)
@@ -99,6 +103,7 @@ def push(
     *,
     half: bool = False,
     lean: bool = False,
+    without: Collection[str] = (),
     card: str | Path | None = None,
     licence: str | None = None,
     private: bool = False,
@@ -111,6 +116,7 @@ def push(
         name: ``user/name``, or ``user/name@branch``
         half: as for :func:`pack`
         lean: likewise
+        without: likewise
         card: likewise
         licence: likewise; one is needed, here or in the card
         private: whether a new repository is only for those who are let in
@@ -128,7 +134,8 @@ def push(
             f"{FACTS_FILE} in that folder; the data that a model learnt from may ask for one"
         )
     with tempfile.TemporaryDirectory(prefix="sa2sr-") as folder:
-        packed = pack(source, folder, half=half, lean=lean, card=card, licence=licence, name=str(where))
+        options = {"half": half, "lean": lean, "without": without, "card": card, "licence": licence}
+        packed = pack(source, folder, **options, name=str(where))  # type: ignore[arg-type]
         return upload(packed, where, private=private, message=message)
 
 
@@ -142,7 +149,7 @@ def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFa
 def _card(source: Path, settings: ModelSettings, facts: CardFacts | None, name: str, parameters: int) -> str:
     if facts is None and (source / CARD_FILE).is_file():
         return (source / CARD_FILE).read_text(encoding="utf-8", errors="replace")
-    measured = read_evaluations(_run(source), settings.name, source)
+    measured = [each.of_heads(settings) for each in read_evaluations(_run(source), settings.name, source)]
     described = facts or CardFacts()
     return card_text(settings, described, measured, read_calibration(source), name=name, parameters=parameters or None)
 
@@ -152,16 +159,32 @@ def _run(source: Path) -> Path:
     return source.resolve().parent if source.resolve().name == "model" else source
 
 
-def _lean(settings: ModelSettings, weights: Weights, source: Path) -> tuple[ModelSettings, Weights]:
+def _of_no_use(settings: ModelSettings, lean: bool, without: Collection[str], source: Path) -> list[str]:
+    """The heads that a copy does without."""
     objectives = settings.objectives.active()
-    of_no_use = [name for name, task in objectives.items() if task.stays_behind]
-    if len(of_no_use) == len(objectives):
-        raise ModelError(f"{source}: has no heads but {', '.join(of_no_use)}, of which a model needs one")
-    kept = settings.objectives.model_copy(update=dict.fromkeys(of_no_use))
-    drifted = tuple(name for name in settings.drifted if name not in of_no_use)
-    parts = tuple(f"objectives.{name}." for name in of_no_use)
-    lean = settings.model_copy(update={"objectives": kept, "drifted": drifted})
-    return lean, {name: array for name, array in weights.items() if not name.startswith(parts)}
+    if missing := [name for name in without if name not in objectives]:
+        raise ModelError(f"{source}: has no head {missing[0]} to leave out; it has {', '.join(objectives)}")
+    emotion = settings.objectives.emotion
+    if emotion is not None and "emotion" not in without:
+        read = {"posteriors": "ctc", "sentiment": "sentiment"}  # by emotion, which then cannot do without
+        if needed := [name for name in without if name in {read.get(each) for each in emotion.inputs}]:
+            raise ModelError(f"{source}: emotion reads what {needed[0]} says, which cannot be left out")
+        if "ctc" in without and emotion.text is not None and emotion.text.read == "recognised":
+            raise ModelError(f"{source}: emotion reads what ctc recognises, which cannot be left out")
+    return [name for name, task in objectives.items() if name in without or (lean and task.stays_behind)]
+
+
+def _without_heads(
+    settings: ModelSettings, weights: Weights, dropped: Sequence[str], source: Path
+) -> tuple[ModelSettings, Weights]:
+    if len(dropped) == len(settings.objectives.active()):
+        raise ModelError(f"{source}: has no heads but {', '.join(dropped)}, of which a model needs one")
+    kept = settings.objectives.model_copy(update=dict.fromkeys(dropped))
+    drifted = tuple(name for name in settings.drifted if name not in dropped)
+    parts = tuple(f"objectives.{name}." for name in dropped)
+    scale = settings.scale if kept.emotion else None
+    fewer = settings.model_copy(update={"objectives": kept, "drifted": drifted, "scale": scale})
+    return fewer, {name: array for name, array in weights.items() if not name.startswith(parts)}
 
 
 def _half(weights: Weights, source: Path) -> Weights:
