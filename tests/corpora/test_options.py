@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from sa2sr.cli import app
 from sa2sr.corpora import CORPORA, find
-from sa2sr.corpora.options import describe, held_out, parse_numbers, parse_options, parse_scale
+from sa2sr.corpora.options import describe, parse_options, parse_scale
 from sa2sr.corpora.spoken import SpokenCorpus
 from sa2sr.errors import CorpusError, UserError
 
@@ -60,16 +60,6 @@ def test_what_is_no_scale(text: str) -> None:
 def test_any_pair_of_numbers_is_a_scale(low: int, width: int, sign: str) -> None:
     scale = parse_scale(f"{low}{sign}{low + width}")
     assert (scale.low, scale.high) == (low, low + width)
-
-
-def test_numbers_and_parts() -> None:
-    assert parse_numbers(" 17-20, 3,7 ,", "x") == {3, 7, 17, 18, 19, 20}
-    assert parse_numbers("", "x") == set()
-    for text in ("a", "1-", "-3", "1-2-3", "99999"):
-        with pytest.raises(CorpusError, match="x is"):
-            parse_numbers(text, "x")
-    split_of = held_out("1-2", "3", "actors")
-    assert [split_of(number) for number in (1, 2, 3, 4)] == ["dev", "dev", "test", "train"]
 
 
 def test_every_corpus_and_option_is_described() -> None:

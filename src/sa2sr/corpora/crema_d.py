@@ -29,7 +29,7 @@ from pydantic import Field
 from sa2sr.audio import SUFFIXES, is_lfs_pointer
 from sa2sr.config import Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
-from sa2sr.corpora.options import held_out
+from sa2sr.corpora.held_out import HeldOut
 from sa2sr.corpora.proxy import PROXY_RATINGS, PROXY_SCALE
 from sa2sr.corpora.scanning import Folder
 from sa2sr.corpora.tables import read_table
@@ -66,7 +66,7 @@ class Options(Settings):
 
 def read(source: Path, options: Options) -> Iterator[Entry]:
     """The clips below the folder of the repository."""
-    split_of = held_out(options.dev_actors, options.test_actors, "actors")
+    held_out = HeldOut(options, "actors")
     folder = Folder(source)
     problems = folder.problems
     votes = dict(_column(folder, "summaryTable.csv", "FileName", "VoiceVote", problems))
@@ -85,7 +85,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             yield Problem(reason, path.stem, f"'{vote}'", lost="emotion")
         yield Utterance(
             path.stem,
-            split_of(int(actor)),
+            held_out.split_of(int(actor)),
             path,
             text=SENTENCES[sentence],
             speaker=actor,
@@ -96,6 +96,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             scale=PROXY_SCALE,
             custom={"intended": EMOTIONS[code], "level": LEVELS[level]} | ({"heard": heard} if heard else {}),
         )
+    yield from held_out.missing(source)
     yield from problems
 
 

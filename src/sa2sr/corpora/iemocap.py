@@ -21,7 +21,7 @@ from pydantic import Field
 
 from sa2sr.config import Scale, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
-from sa2sr.corpora.options import held_out
+from sa2sr.corpora.held_out import HeldOut
 from sa2sr.corpora.scanning import Folder, read_lines
 from sa2sr.errors import CorpusError
 
@@ -59,7 +59,7 @@ class Options(Settings):
 
 def read(source: Path, options: Options) -> Iterator[Entry]:
     """The turns below the folder of the release or its parent."""
-    split_of = held_out(options.dev_sessions, options.test_sessions, "sessions")
+    held_out = HeldOut(options, "sessions")
     folder = Folder(source)
     problems = folder.problems
     audio = {path.stem: path for path in folder.audio() if path.parent.parent.name == "wav"}
@@ -84,7 +84,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             emotion = EMOTIONS.get(code)
             yield Utterance(
                 name,
-                split_of(int(parts["number"])),
+                held_out.split_of(int(parts["number"])),
                 audio.get(name, path.parents[2] / "sentences" / "wav" / path.stem / f"{name}.wav"),
                 text=texts.get(name, ""),
                 speaker=parts["session"] + parts["gender"],
@@ -98,6 +98,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
     if turns != TURNS:
         detail = f"{turns:,} instead of the {TURNS:,} of the full release"
         yield Problem("unexpected number of turns", str(source), detail, lost="nothing (a warning)")
+    yield from held_out.missing(source)
     yield from problems
 
 

@@ -1,7 +1,7 @@
 """The options of the corpora, as words of a command line, and the values that several of them take."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sa2sr.config import Scale
@@ -66,33 +66,6 @@ def check_encoding(name: str) -> None:
         "".encode(name)
     except LookupError:
         raise CorpusError(f"encoding '{name}' is not known; utf-8 and latin-1 are, for example") from None
-
-
-def parse_numbers(text: str, option: str) -> set[int]:
-    """The numbers of ``17-20`` or ``3,7,9`` or both; none for an empty text.
-
-    Raises:
-        CorpusError: naming ``option``, if the text is something else
-    """
-    numbers: set[int] = set()
-    for part in filter(None, text.replace(" ", "").split(",")):
-        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
-        if found is None:
-            raise CorpusError(f"{option} is '{text}', but must be numbers and ranges such as 17-20 or 3,7,9")
-        numbers.update(range(int(found[1]), int(found[2] or found[1]) + 1))
-    return numbers
-
-
-def held_out(dev: str, test: str, what: str) -> Callable[[int], str]:
-    """From the numbers that are held out for dev and test to a function number -> split.
-
-    Raises:
-        CorpusError: if a number is in both
-    """
-    dev_numbers, test_numbers = parse_numbers(dev, f"dev_{what}"), parse_numbers(test, f"test_{what}")
-    if both := sorted(dev_numbers & test_numbers):
-        raise CorpusError(f"dev_{what} and test_{what} share {', '.join(map(str, both))}")
-    return lambda number: "dev" if number in dev_numbers else "test" if number in test_numbers else "train"
 
 
 def parse_scale(text: str) -> Scale:

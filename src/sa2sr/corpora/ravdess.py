@@ -18,7 +18,7 @@ from pydantic import Field
 
 from sa2sr.config import Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
-from sa2sr.corpora.options import held_out
+from sa2sr.corpora.held_out import HeldOut
 from sa2sr.corpora.proxy import PROXY_RATINGS, PROXY_SCALE
 from sa2sr.corpora.scanning import Folder
 
@@ -37,7 +37,7 @@ class Options(Settings):
 
 def read(source: Path, options: Options) -> Iterator[Entry]:
     """The spoken utterances below a folder with ``Actor_*`` folders."""
-    split_of = held_out(options.dev_actors, options.test_actors, "actors")
+    held_out = HeldOut(options, "actors")
     folder = Folder(source)
     for path in folder.audio():
         parts = _NAME.fullmatch(path.stem)
@@ -52,7 +52,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
         emotion, actor = EMOTIONS[int(parts[3]) - 1], int(parts[7])
         yield Utterance(
             path.stem,
-            split_of(actor),
+            held_out.split_of(actor),
             path,
             text=STATEMENTS[int(parts[5]) - 1],
             speaker=f"{actor:02d}",
@@ -63,6 +63,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             scale=PROXY_SCALE,
             custom={"intensity": INTENSITIES[int(parts[4]) - 1]},
         )
+    yield from held_out.missing(source)
     yield from folder.problems
 
 
