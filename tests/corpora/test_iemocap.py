@@ -103,6 +103,18 @@ def test_faults(corpus, tmp_path, cuts_of, reasons) -> None:
     assert cuts_of(report)["train"]["Ses02F_impro01_F003"].supervisions[0].custom["valence"] == 2.5
 
 
+def test_a_comment_in_another_encoding_loses_nothing(corpus, tmp_path, reasons) -> None:
+    evaluation = corpus / "Session2" / "dialog" / "EmoEvaluation" / "Ses02F_impro01.txt"
+    with evaluation.open("ab") as file:
+        file.write(b"C-E4:\tOther;\t(blas\xe9)\n[1.0 - 2.0]\tSes02F_\xe9\tneu\t[2.5, 2.5, 2.0]\n")
+    report = prepare("iemocap", corpus, tmp_path / "out")
+    assert reasons(report) == {
+        "line in another encoding": [f"{evaluation}, line 14"],
+        "unexpected number of turns": [str(corpus)],
+    }
+    assert report.counts()["line", "line in another encoding"] == 1
+
+
 def test_not_iemocap(tmp_path) -> None:
     with pytest.raises(CorpusError, match="EmoEvaluation"):
         prepare("iemocap", tmp_path, tmp_path / "out")

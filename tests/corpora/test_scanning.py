@@ -83,6 +83,22 @@ def test_lines_in_several_encodings(tmp_path) -> None:
     assert lines_of(path, b"") == ([], [])
 
 
+def test_lines_that_are_not_wanted_are_no_problem(tmp_path) -> None:
+    path = tmp_path / "x.txt"
+    for content in (b"; caf\xe9\ngood\n;\nbad \xe9\n", "; café\ngood\n;\n".encode("utf-16")):
+        path.write_bytes(content)
+        problems: list[Problem] = []
+        found = list(read_lines(path, problems, relevant=lambda line: not line.startswith(";")))
+        assert found == [(2, "good")]
+        assert [problem.item for problem in problems] == [f"{path}, line 4"] * (b"bad" in content)
+        assert {problem.lost for problem in problems} <= {"line"}
+
+
+def test_names_that_the_system_refuses(tmp_path) -> None:
+    long = tmp_path / f"{'x' * 300}.wav"
+    assert AudioFinder().find(long) == long
+
+
 def test_endless_lines_and_missing_files(tmp_path) -> None:
     with pytest.raises(CorpusError, match="line 1: is longer"):
         lines_of(tmp_path / "x.txt", b"x" * 3_000_000)

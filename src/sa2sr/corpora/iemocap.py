@@ -69,9 +69,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
         raise CorpusError(f"{source}: holds no Session*/dialog/EmoEvaluation/*.txt")
     turns = 0
     for path in evaluations:
-        for number, line in read_lines(path, problems):
-            if not line.startswith("["):
-                continue  # the header, and the votes of single listeners
+        for number, line in read_lines(path, problems, relevant=_tells_of_a_turn):
             found = _EVALUATION.fullmatch(line)
             parts = _TURN.fullmatch(found["turn"]) if found else None
             if found is None or parts is None:
@@ -100,6 +98,11 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
         yield Problem("unexpected number of turns", str(source), detail, lost="nothing (a warning)")
     yield from held_out.missing(source)
     yield from problems
+
+
+def _tells_of_a_turn(line: str) -> bool:
+    """Other lines are the header, and the votes and comments of single listeners."""
+    return line.startswith("[")
 
 
 def _read_transcripts(folder: Folder, problems: list[Problem]) -> dict[str, str]:

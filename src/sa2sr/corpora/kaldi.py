@@ -86,9 +86,8 @@ class _Table(dict[str, str]):
         for number, line in read_lines(path, problems) if path.is_file() else ():
             key, *rest = line.split(maxsplit=1)[:2] or [""]
             if key in self:
-                problems.append(
-                    Problem("key twice in a table", f"{path}, line {number}", f"'{key}'; the first is kept")
-                )
+                detail = f"'{key}'; the first is kept"
+                problems.append(Problem("key twice in a table", f"{path}, line {number}", detail, lost="line"))
             elif key:
                 self[key] = rest[0].strip() if rest else ""
 

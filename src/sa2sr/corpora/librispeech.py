@@ -72,11 +72,15 @@ def _read_genders(folder: Folder, problems: list[Problem]) -> dict[str, str]:
     beside = folder.root.absolute().parent / "SPEAKERS.TXT"
     genders = {}
     for path in tables or ([beside] if beside.is_file() else []):
-        for _, line in read_lines(path, problems):
+        for _, line in read_lines(path, problems, relevant=_is_no_comment):
             fields = [field.strip() for field in line.split("|", 4)]  # a name may contain the separator
-            if not line.startswith(";") and len(fields) == 5 and fields[1] in _GENDERS:
+            if len(fields) == 5 and fields[1] in _GENDERS:
                 genders[fields[0]] = _GENDERS[fields[1]]
     return genders
+
+
+def _is_no_comment(line: str) -> bool:
+    return not line.startswith(";")
 
 
 CORPUS = Corpus("librispeech", "read English books: <split>/<speaker>/<chapter>/*.trans.txt", read, needs_text=True)

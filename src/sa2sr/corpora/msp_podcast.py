@@ -61,11 +61,11 @@ def read(source: Path, options: NoOptions) -> Iterator[Entry]:
         if missing := {"FileName", *COLUMNS.values()} - row.keys():
             raise CorpusError(f"{where.rpartition(',')[0]}: has no column {', '.join(sorted(missing))}")
         name = Path(row["FileName"]).stem
+        labelled.add(name)
         split = row.get("Split_Set") or partitions.get(name, "")
         if split.lower() not in SPLITS:
             yield Problem("unknown split", name, f"'{split}' is not one of {', '.join(SPLITS)}")
             continue
-        labelled.add(name)
         letter = row.get("EmoClass", "").upper()
         if letter not in EMOTIONS:
             yield Problem("unknown emotion", name, f"'{letter}' is not one of {' '.join(EMOTIONS)}", lost="emotion")
@@ -112,7 +112,9 @@ def _read_partitions(folder: Folder, problems: list[Problem]) -> dict[str, str]:
             if found := _PARTITION.fullmatch(line):
                 partitions[Path(found[2]).stem] = found[1]
             elif line.strip():
-                problems.append(Problem("not a line of Partitions.txt", f"{path}, line {number}", line[:80]))
+                problems.append(
+                    Problem("not a line of Partitions.txt", f"{path}, line {number}", line[:80], lost="line")
+                )
     return partitions
 
 

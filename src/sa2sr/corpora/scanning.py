@@ -1,7 +1,7 @@
 """Finding and reading the files of a corpus: looping folders, doubtful encodings, audio under other names."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sa2sr.audio import SUFFIXES
@@ -67,7 +67,7 @@ class AudioFinder:
     def find(self, *candidates: Path) -> Path:
         """The first candidate that exists, or else exists with another suffix, or else the first as it is."""
         for path in candidates:
-            if path.is_file():
+            if _is_file(path):
                 return path
         for path in candidates:
             stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
@@ -88,11 +88,23 @@ class AudioFinder:
         return self._listings[folder]
 
 
-def read_lines(path: Path, problems: list[Problem], encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: Path,
+    problems: list[Problem],
+    encoding: str = "utf-8",
+    *,
+    relevant: Callable[[str], bool] = lambda line: True,
+) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers from 1, without line ends.
 
     A byte order mark is heeded and removed. A line that is not in ``encoding`` is added to ``problems``, and the
     rest goes on: files that were edited on several systems mix encodings.
+
+    Args:
+        path: the file
+        problems: are added to
+        encoding: of the file
+        relevant: from a line to whether it is one of those that are wanted; no others are read or reported
 
     Raises:
         CorpusError: if the file cannot be opened
@@ -101,7 +113,8 @@ def read_lines(path: Path, problems: list[Problem], encoding: str = "utf-8") -> 
         with path.open("rb") as file:
             mark = file.read(2)
             if mark in (b"\xff\xfe", b"\xfe\xff"):
-                yield from enumerate(_utf16_lines(path, problems), start=1)
+                lines = enumerate(_utf16_lines(path, problems), start=1)
+                yield from ((number, line) for number, line in lines if relevant(line))
                 return
             file.seek(0)
             number = 0
@@ -111,12 +124,19 @@ def read_lines(path: Path, problems: list[Problem], encoding: str = "utf-8") -> 
                     raise CorpusError(f"{path}, line {number}: is longer than {_LONGEST_LINE:,} bytes; is it text?")
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
+                fault = None
                 try:
-                    yield number, line.decode(encoding).rstrip("\r\n")
+                    text = line.decode(encoding)
                 except UnicodeDecodeError as error:
-                    shown = line.decode(encoding, "backslashreplace").strip()[:80]
-                    detail = f"byte {error.start} of '{shown}' is not {encoding}"
-                    problems.append(Problem("line in another encoding", f"{path}, line {number}", detail))
+                    text, fault = line.decode(encoding, "backslashreplace"), error
+                text = text.rstrip("\r\n")
+                if not relevant(text):
+                    continue
+                if fault is None:
+                    yield number, text
+                else:
+                    detail = f"byte {fault.start} of '{text.strip()[:80]}' is not {encoding}"
+                    problems.append(Problem("line in another encoding", f"{path}, line {number}", detail, lost="line"))
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -127,7 +147,14 @@ def _utf16_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
             while line := file.readline(_LONGEST_LINE):
                 yield line.rstrip("\r\n")
     except UnicodeError as error:
-        problems.append(Problem("line in another encoding", str(path), f"{error}; the rest of the file is left out"))
+        problems.append(Problem("line in another encoding", str(path), str(error), lost="rest of the file"))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, or a folder that may not be entered
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
