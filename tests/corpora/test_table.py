@@ -182,13 +182,129 @@ def test_bad_rows_are_reported_with_their_lines(audio, cuts_of, reasons) -> None
     )
     report = prepare("table", audio / "t.csv", audio / "out")
     cuts = cuts_of(report)["train"]
-    assert {name: cut.supervisions[0].text for name, cut in cuts.items()} == {"a.wav": "café", "b.wav": "two\nlines"}
+    texts = {name: cut.supervisions[0].text for name, cut in cuts.items()}
+    assert texts == {"a.wav": "café", "b.wav": "two\nlines", "sub/d.flac": "swallowed"}
     table = audio / "t.csv"
     assert reasons(report) == {
         "line in another encoding": [f"{table}, line 3"],
         "row does not fit the header": [f"{table}, line 4", f"{table}, line 5"],
-        "row is not CSV": [f"{table}, lines 9 to 10"],
+        "row is not CSV": [f"{table}, line 9"],
     }
+    assert set(report.counts()) == {
+        ("line", "line in another encoding"),
+        ("row", "row does not fit the header"),
+        ("row", "row is not CSV"),
+    }
+
+
+@pytest.mark.parametrize("closing", ["", 'b.wav,"Well, yes."\n'], ids=["nowhere", "at the next one"])
+def test_a_quotation_mark_without_its_partner_costs_its_row_alone(tmp_path, closing: str) -> None:
+    table = tmp_path / "t.csv"
+    lines = [f"{number}.wav,text {number}\n" for number in range(3000)]
+    lines[10] = '10.wav,"no partner\n'
+    table.write_text("path,text\n" + "".join(lines[:20]) + closing + "".join(lines[20:]))
+    problems: list = []
+    found = [row["path"] for _, row in read_table(table, problems)]
+    assert found == [
+        *(f"{number}.wav" for number in range(20) if number != 10),
+        *["b.wav"] * bool(closing),
+        *(f"{number}.wav" for number in range(20, 3000)),
+    ]
+    (problem,) = problems
+    assert problem.item == f"{table}, line 12"
+    assert ("The 10 line(s)" if closing else "The 999 line(s)") in problem.detail
+
+
+def test_a_header_in_another_encoding(audio, cuts_of) -> None:
+    """Without it, the first row would be the header."""
+    table = audio / "t.csv"
+    table.write_bytes("path;Gefühl\na.wav;froh\nb.wav;trüb\n".encode("windows-1252"))
+    with pytest.raises(CorpusError, match=r"t\.csv, line 1: the header is not in utf-8; save .* --encoding"):
+        prepare("table", table, audio / "out")
+    report = prepare("table", table, audio / "out", encoding="windows-1252", emotion="gefühl")
+    assert custom(cuts_of(report)["all"]["b.wav"]) == {"emotion": "trüb"}
+
+
+def test_a_line_that_names_the_separator(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\npath;text,or not\na.wav;Well, yes\n")
+    assert [row for _, row in read_table(tmp_path / "t.csv", [])] == [{"path": "a.wav", "text,or not": "Well, yes"}]
+
+
+@pytest.mark.parametrize(("beginning", "kind"), [(b"PK\x03\x04", "a workbook"), (b"\x1f\x8b", "compressed")])
+def test_files_that_are_no_text(tmp_path, beginning: bytes, kind: str) -> None:
+    (tmp_path / "t.xlsx").write_bytes(beginning + b"...")
+    with pytest.raises(CorpusError, match=rf"t\.xlsx: is {kind}.* save it as CSV"):
+        prepare("table", tmp_path / "t.xlsx", tmp_path / "out")
+
+
+def test_nan_in_json_is_no_transcript(audio, cuts_of) -> None:
+    (audio / "t.jsonl").write_text('{"path": "a.wav", "text": NaN}\n{"path": "b.wav", "text": "nan"}\n')
+    cuts = cuts_of(prepare("table", audio / "t.jsonl", audio / "out"))["all"]
+    assert {name: cut.supervisions[0].text for name, cut in cuts.items()} == {"a.wav": None, "b.wav": "nan"}
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas(audio, cuts_of, delimiter: str) -> None:
+    """As spreadsheets write them where numbers have commas."""
+    rows = ["path;start;end;valence;arousal;text", "a.wav;0,25;0,5;3,5;-0,5;3,5 of five", "b.wav;;;4;2.5;Well, yes"]
+    (audio / "t.csv").write_text("\n".join(rows).replace(";", delimiter))
+    cuts = cuts_of(prepare("table", audio / "t.csv", audio / "out", scale="-5:5"))["all"]
+    first = cuts["a.wav:0.25-0.5"]
+    assert (first.start, first.duration) == (0.25, 0.25)
+    assert (custom(first), first.supervisions[0].text) == ({"valence": 3.5, "activation": -0.5}, "3,5 of five")
+    assert custom(cuts["b.wav"]) == {"valence": 4.0, "activation": 2.5}
+
+
+def test_commas_that_may_group_thousands_are_refused_with_the_remedy(audio, reasons) -> None:
+    (audio / "t.csv").write_text('path,start,valence\na.wav,,"3,500"\nb.wav,"1,234",3\nc.wav,,1\n')
+    (audio / "t.tsv").write_text("path\tvalence\na.wav\t1.234,5\n")
+    report = prepare("table", audio / "t.csv", audio / "out")
+    assert list(reasons(report)) == ["rating is not a number", "start or end is not a time"]
+    for problem in (*report.problems, *prepare("table", audio / "t.tsv", audio / "out").problems):
+        assert "decimal comma is understood where semicolons" in problem.detail
+
+
+def test_times_of_subtitles(audio, cuts_of) -> None:
+    """As MELD has them."""
+    (audio / "t.csv").write_text('path,StartTime,EndTime\na.wav,"00:00:00,250","00:00:00,750"\n')
+    assert cuts_of(prepare("table", audio / "t.csv", audio / "out"))["all"]["a.wav:0.25-0.75"].duration == 0.5
+
+
+def test_ratings_of_several_people(audio, cuts_of) -> None:
+    table = audio / "t.csv"
+    table.write_text("path,rater,valence\na.wav,anna,2\na.wav,bert,4\nb.wav,anna,3\n")
+    report = prepare("table", table, audio / "out")
+    assert custom(cuts_of(report)["all"]["a.wav"]) == {"valence": 2.0}
+    (problem,) = report.problems
+    assert (problem.reason, problem.item) == ("several rows of one file and span", f"{table}, line 3")
+    assert (problem.lost, f"'a.wav' as in {table}, line 2; the first is kept." in problem.detail) == ("utterance", True)
+    assert "average their ratings first" in problem.detail
+    assert "--id" in problem.detail
+
+
+def test_rows_with_ids_of_their_own_are_kept_with_a_warning(audio) -> None:
+    (audio / "t.csv").write_text("id,path,start,valence\n1,a.wav,0,2\n2,a.wav,,4\n3,a.wav,0.5,4\n")
+    report = prepare("table", audio / "t.csv", audio / "out")
+    assert report.splits["all"].utterances == 3
+    assert report.counts() == {("nothing (a warning)", "several rows of one file and span"): 1}
+
+
+def test_one_file_in_two_splits(audio) -> None:
+    (audio / "t.csv").write_text("path,split\na.wav,train\na.wav,test\n")
+    with pytest.raises(CorpusError, match=r"a\.wav is in two splits, train and test"):
+        prepare("table", audio / "t.csv", audio / "out")
+
+
+def test_other_columns_and_scales_are_the_remedy(audio) -> None:
+    (audio / "t.csv").write_text("name,path,valence\nanna,a.wav,2\nanna,b.wav,3\nbert,c.wav,55\n")
+    details = {problem.reason: problem.detail for problem in prepare("table", audio / "t.csv", audio / "out").problems}
+    assert details["id occurs twice"].endswith("a.wav, is kept; --id names another")
+    assert details["rating is outside the scale"] == "valence 55, scale 1 to 7; --scale names another"
+
+
+def test_a_path_that_is_too_long_is_one_utterance(audio) -> None:
+    (audio / "t.csv").write_text(f"path\na.wav\n{'x' * 300}.wav\n")
+    assert prepare("table", audio / "t.csv", audio / "out").splits["all"].utterances == 1
 
 
 def test_latin_1_on_request(audio, cuts_of) -> None:
@@ -201,7 +317,7 @@ def test_a_row_twice_and_a_row_without_split(audio, reasons) -> None:
     (audio / "t.csv").write_text("path,split\na.wav,train\na.wav,train\nb.wav,\nc.wav,a/b\nsub/d.flac,TRAIN\n")
     report = prepare("table", audio / "t.csv", audio / "out")
     assert {reason: len(items) for reason, items in reasons(report).items()} == {
-        "id occurs twice": 1,
+        "several rows of one file and span": 1,
         "no split in the row": 1,
         "unusable name of a split": 1,
     }

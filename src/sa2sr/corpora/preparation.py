@@ -13,6 +13,7 @@ from sa2sr.config import DIMENSIONS
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
 from sa2sr.corpora.inspection import Finding, inspect
 from sa2sr.corpora.report import Report, SplitCounts
+from sa2sr.corpora.tables import COMMA_HINT
 from sa2sr.cuts import Cut, custom_fields, make_cut, write_cuts
 from sa2sr.errors import AudioError, CorpusError
 from sa2sr.files import read_json, write_json
@@ -98,7 +99,8 @@ def _gather(corpus: Corpus, entries: Iterable[Entry]) -> tuple[list[Utterance], 
         elif "\0" in str(entry.audio):
             problems.append(Problem("unusable path of audio", entry.name, f"{str(entry.audio)!r} holds a NUL"))
         elif first is not None and (first.split == entry.split or first.audio != entry.audio):
-            problems.append(Problem("id occurs twice", entry.name, f"{entry.audio}; the first is kept"))
+            detail = f"{entry.audio}; the first, {first.audio}, is kept{_names_another(corpus, 'id')}"
+            problems.append(Problem("id occurs twice", entry.name, detail))
         elif first is not None:
             raise CorpusError(f"{entry.name} is in two splits, {first.split} and {entry.split}: {entry.audio}")
         elif corpus.needs_text and not text:
@@ -106,11 +108,17 @@ def _gather(corpus: Corpus, entries: Iterable[Entry]) -> tuple[list[Utterance], 
         else:
             if text == "":
                 problems.append(Problem("no transcript", entry.name, str(entry.audio), lost="transcript"))
-            utterances[entry.name] = replace(_with_valid_ratings(entry, problems), text=text or None)
+            rated = _with_valid_ratings(entry, problems, _names_another(corpus, "scale"))
+            utterances[entry.name] = replace(rated, text=text or None)
     return list(utterances.values()), problems
 
 
-def _with_valid_ratings(utterance: Utterance, problems: list[Problem]) -> Utterance:
+def _names_another(corpus: Corpus, option: str) -> str:
+    """The remedy for a column or scale that is not what it was taken for, if the corpus has this option."""
+    return f"; --{option} names another" if option in corpus.options.model_fields else ""
+
+
+def _with_valid_ratings(utterance: Utterance, problems: list[Problem], remedy: str) -> Utterance:
     """All ratings as numbers on the scale; none if one of them is wrong, for then the others are doubtful too."""
     ratings: dict[str, str | float] = {}
     for dimension in DIMENSIONS:
@@ -123,10 +131,11 @@ def _with_valid_ratings(utterance: Utterance, problems: list[Problem]) -> Uttera
             number = math.nan
         scale = utterance.scale
         if not math.isfinite(number):
-            problems.append(Problem("rating is not a number", utterance.name, f"{dimension} '{value}'", "ratings"))
+            detail = f"{dimension} '{value}'" + (COMMA_HINT if "," in str(value) else "")
+            problems.append(Problem("rating is not a number", utterance.name, detail, "ratings"))
             return replace(utterance, ratings={})
         if scale is not None and not scale.low <= number <= scale.high:
-            detail = f"{dimension} {value}, scale {scale.low:g} to {scale.high:g}"
+            detail = f"{dimension} {value}, scale {scale.low:g} to {scale.high:g}{remedy}"
             problems.append(Problem("rating is outside the scale", utterance.name, detail, "ratings"))
             return replace(utterance, ratings={})
         ratings[dimension] = number

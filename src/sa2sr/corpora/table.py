@@ -18,7 +18,7 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
 from sa2sr.corpora.options import check_encoding, parse_scale
 from sa2sr.corpora.scanning import AudioFinder
-from sa2sr.corpora.tables import find_column, read_table
+from sa2sr.corpora.tables import COMMA_HINT, find_column, has_decimal_commas, read_table
 from sa2sr.errors import CorpusError
 
 COLUMNS = {
@@ -41,7 +41,10 @@ _SENTIMENTS = {name: each for each in SENTIMENTS for name in (each, each[:3])}
 _GENDERS = {"f": "female", "female": "female", "m": "male", "male": "male"}
 _SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "training": "train"}
 _UNKNOWN = ("", "unknown", "nan", "none", "null", "na", "n/a")
-_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # 0 days 00:01:02.5, as pandas writes
+_NUMBERS = (*DIMENSIONS, "start", "end", "duration")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+# 0 days 00:01:02.5, as pandas writes; 00:01:02,5, as subtitles have it
+_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:[.,]\d+)?)")
 
 
 class Options(Settings):
@@ -76,17 +79,22 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
     problems: list[Problem] = []
     columns: dict[str, str] = {}
     named: frozenset[str] = frozenset()
+    decimal_commas = has_decimal_commas(source, options.encoding)
+    spans: dict[tuple[object, ...], tuple[str, str]] = {}  # of a file, in a split: name and line
     for where, row in read_table(source, problems, options.encoding):
         if row.keys() != named:  # once for CSV, whenever the keys change for JSONL
             named = frozenset(row)
             columns = _find_columns(source, list(row), options)
         value = {role: row[column] for role, column in columns.items()}
+        if decimal_commas:
+            value |= {role: _with_point(value[role]) for role in _NUMBERS if role in value}
         path = value.get("path", "")
         start, end = _span(value, is_named=options.duration is not None)
         if not path or "\0" in path:
             yield Problem("no audio file in the row", where, f"column '{columns.get('path', 'path')}' is '{path}'")
         elif isinstance(start, str) or isinstance(end, str):
-            yield Problem("start or end is not a time", where, f"'{start}' to '{end}'")
+            detail = f"'{start}' to '{end}'" + (COMMA_HINT if "," in f"{start} {end}" else "")
+            yield Problem("start or end is not a time", where, detail)
         elif "split" in columns and not value["split"]:
             yield Problem("no split in the row", where, f"column '{columns['split']}' is empty")
         else:
@@ -94,6 +102,11 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             segment = f":{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")
             name = value.get("id") or (path if start is None and end is None else path + segment)
             split = value.get("split", "all").lower()
+            first, line = spans.setdefault((path, start or 0.0, end, split), (name, where))
+            if line != where:
+                yield _same_span(path, where, line, is_lost=name == first)
+                if name == first:
+                    continue
             wanted = _known(value.get("sentiment"))
             sentiment = _SENTIMENTS.get((wanted or "").lower())
             if wanted is not None and sentiment is None:
@@ -144,17 +157,30 @@ def _span(value: dict[str, str], *, is_named: bool) -> tuple[float | str | None,
     return start, (start or 0.0) + duration
 
 
+def _same_span(path: str, where: str, first: str, *, is_lost: bool) -> Problem:
+    detail = (
+        f"'{path}' as in {first}; {'the first is' if is_lost else 'both are'} kept. If several people rated it, "
+        "average their ratings first; else name the columns that tell the rows apart (--id, --start, --end)"
+    )
+    lost = "utterance" if is_lost else "nothing (a warning)"
+    return Problem("several rows of one file and span", where, detail, lost)
+
+
 def _seconds(text: str) -> float | str | None:
     """A time in seconds; none where there is none; the text itself if it is not a time."""
     if text.lower() in (*_UNKNOWN, "nat"):
         return None
     if clock := _CLOCK.fullmatch(text):
-        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in clock.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     try:
         return float(text)
     except ValueError:
         return text
+
+
+def _with_point(text: str) -> str:
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
 
 
 def _known(text: str | None) -> str | None:
