@@ -1,3 +1,5 @@
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,35 @@ def test_older_releases(corpus, tmp_path, cuts_of, write_speech, reasons) -> Non
     }
     lost = {problem.reason: problem.lost for problem in report.problems}
     assert lost["not a line of Partitions.txt"] == "line"
+
+
+@pytest.mark.parametrize("name", ["labels_consensus.json", "labels_concensus.json"])
+def test_labels_as_json_alone(corpus, tmp_path, contents, name: str) -> None:
+    """The same manifests as from CSV."""
+    labels = corpus / "Labels" / "labels_consensus.csv"
+    prepare("msp-podcast", corpus, tmp_path / "csv")
+    rows = list(csv.DictReader(labels.read_text().splitlines()))
+    labels.unlink()
+    (corpus / "Labels" / name).write_text(json.dumps({row.pop("FileName"): row for row in rows}))
+    prepare("msp-podcast", corpus, tmp_path / "json")
+    assert contents(tmp_path / "json") == contents(tmp_path / "csv")
+
+
+def test_json_of_another_kind(corpus, tmp_path, reasons) -> None:
+    (corpus / "Labels" / "labels_consensus.csv").unlink()
+    labels = corpus / "Labels" / "labels_consensus.json"
+    for content in ("[1]", "{", "[" * 100_000):
+        labels.write_text(content)
+        with pytest.raises(CorpusError, match=r"labels_consensus\.json: .*; labels_consensus\.csv will do"):
+            prepare("msp-podcast", corpus, tmp_path / "out")
+    labels.write_text('{"MSP-PODCAST_0001_0008.wav": {"EmoClass": "N"}}')
+    with pytest.raises(CorpusError, match=r"labels_consensus\.json: has no column EmoAct, EmoDom, EmoVal"):
+        prepare("msp-podcast", corpus, tmp_path / "out")
+    good = {"EmoAct": 2.2, "EmoVal": "4.0", "EmoDom": "", "Split_Set": "Train"}
+    labels.write_text(json.dumps({"MSP-PODCAST_0001_0008.wav": good, "MSP-PODCAST_0001_0019.wav": [good]}))
+    report = prepare("msp-podcast", corpus, tmp_path / "out")
+    assert report.splits["train"].with_ratings == 1
+    assert reasons(report)["row is not a JSON object"] == [f"{labels}, MSP-PODCAST_0001_0019.wav"]
 
 
 def test_hidden_labels(corpus, tmp_path, write_speech, cuts_of) -> None:

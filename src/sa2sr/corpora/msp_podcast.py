@@ -5,6 +5,10 @@
     FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
     MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1
 
+Where it is not there, ``labels_consensus.json`` will do, which holds the same values as texts::
+
+    {"MSP-PODCAST_0001_0008.wav": {"EmoClass": "N", "EmoAct": "2.2", "EmoVal": "4.0", ...}, ...}
+
 Releases without ``Split_Set`` have ``Partitions.txt``, which also names utterances whose labels are hidden::
 
     Train; MSP-PODCAST_0023_0048.wav
@@ -12,13 +16,14 @@ Releases without ``Split_Set`` have ``Partitions.txt``, which also names utteran
 Audio is in ``Audios/`` (or ``Audio/``), transcripts are in ``Transcripts/MSP-PODCAST_0001_0008.txt``.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from sa2sr.corpora.corpus import Corpus, Entry, NoOptions, Problem, Utterance
 from sa2sr.corpora.scanning import Folder, read_lines
-from sa2sr.corpora.tables import read_table
+from sa2sr.corpora.tables import as_texts, read_table
 from sa2sr.errors import CorpusError
 from sa2sr.submission import COLUMNS, SCALE
 
@@ -43,7 +48,7 @@ SPLITS = {
     "test2": "test2",
     "test3": "test3",
 }
-_LABELS = ("labels_consensus.csv", "labels_concensus.csv")
+_LABELS = tuple(f"labels_{name}.{suffix}" for suffix in ("csv", "json") for name in ("consensus", "concensus"))
 _GENDERS = {"male": "male", "female": "female"}
 _PARTITION = re.compile(r"\s*([^;]+?)\s*;\s*(\S+)\s*")
 
@@ -57,7 +62,7 @@ def read(source: Path, options: NoOptions) -> Iterator[Entry]:
     partitions = _read_partitions(folder, problems)
     labelled: set[str] = set()
 
-    for where, row in read_table(_find_labels(folder), problems):
+    for where, row in _read_labels(_find_labels(folder), problems):
         if missing := {"FileName", *COLUMNS.values()} - row.keys():
             raise CorpusError(f"{where.rpartition(',')[0]}: has no column {', '.join(sorted(missing))}")
         name = Path(row["FileName"]).stem
@@ -100,8 +105,26 @@ def read(source: Path, options: NoOptions) -> Iterator[Entry]:
 def _find_labels(folder: Folder) -> Path:
     found = [path for wanted in _LABELS for path in folder.files if path.name.lower() == wanted]
     if not found:
-        raise CorpusError(f"{folder.root}: holds no Labels/{_LABELS[0]}, nor {_LABELS[1]} as in older releases")
+        raise CorpusError(f"{folder.root}: holds no Labels/{_LABELS[0]}, nor any of {', '.join(_LABELS[1:])}")
     return found[0]
+
+
+def _read_labels(path: Path, problems: list[Problem]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of the labels, and where each is."""
+    if path.suffix.lower() == ".csv":
+        yield from read_table(path, problems)
+        return
+    try:
+        labels = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorpusError(f"{path}: cannot be read as JSON ({error}); {_LABELS[0]} will do as well") from None
+    if not isinstance(labels, dict):
+        raise CorpusError(f"{path}: is no JSON object of utterances; {_LABELS[0]} will do as well")
+    for name, values in labels.items():
+        if isinstance(values, dict):
+            yield f"{path}, {name}", {"FileName": name, **as_texts(values)}
+        else:
+            problems.append(Problem("row is not a JSON object", f"{path}, {name}", type(values).__name__, lost="row"))
 
 
 def _read_partitions(folder: Folder, problems: list[Problem]) -> dict[str, str]:
