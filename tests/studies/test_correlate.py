@@ -245,6 +245,29 @@ def test_wrong_counts_are_refused(tmp_path: Path, content: str, message: str) ->
         read_counts(path)
 
 
+@pytest.mark.parametrize("name", ["Total", "total", "Grand  total", "SUM", "all", "Overall"])
+def test_rows_and_columns_of_sums_are_no_emotions(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text(f"Emotion,Negative,Neutral,Positive,Total\nsad,1,2,3,6\nhappy,4,5,6,15\n{name},5,7,9,21\n")
+    table = read_counts(path)
+    assert (table.emotions, table.counts.tolist()) == (("sad", "happy"), [[1, 2, 3], [4, 5, 6]])
+    assert f"Not counted: 1 row of sums, '{name}'." in as_markdown(correlate(table, resamples=10))
+    path.write_text(f'Emotion,Negative,Neutral,Positive\nsad,1,2,3\n{name},"1,205",10%,\n')
+    assert read_counts(path).emotions == ("sad",)  # whatever is in the row
+
+
+def test_command_names_the_option_for_a_table_and_for_cuts(tmp_path: Path) -> None:
+    table, cuts = tmp_path / "train.CSV", tmp_path / "train.jsonl.gz"
+    table.write_text("Utterance,Emotion\nno,sad\n")
+    write_cuts(cuts, [make_cut("a", "a.wav", INFO, text="no", emotion="sad")])
+    wrong = CliRunner().invoke(app, ["correlate", str(table)]).exception
+    assert isinstance(wrong, CorpusError)
+    assert str(wrong).startswith(f"{table}: is a table, not a manifest of cuts; name it with --csv")
+    wrong = CliRunner().invoke(app, ["correlate", "--csv", str(cuts)]).exception
+    assert isinstance(wrong, CorpusError)
+    assert str(wrong) == f"{cuts}: is a manifest of cuts, not a table; name it without --csv"
+
+
 # --- Showing it -------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,8 @@ from sa2sr.sentiment import Teacher
 
 _TEXT_COLUMNS = ("utterance", "text", "transcript", "transcription", "sentence")
 _EMOTION_COLUMNS = ("emotion", "emoclass")
+_SUMS = ("total", "totals", "grand total", "sum", "all", "overall")  # rows of a table of counts that are no emotion
+_TABLES = (".csv", ".tsv")
 _MOST_EMOTIONS = 100
 _CHUNK = 512  # texts that a teacher sees at once
 
@@ -99,15 +101,21 @@ def counts_of_table(
 def read_counts(path: Path) -> SentimentCounts:
     """Read a table of counts with the columns ``emotion``, ``negative``, ``neutral`` and ``positive``.
 
+    Rows of sums, such as ``Total``, are left out, and so are further columns.
+
     Raises:
         CorpusError: naming the line that is no such row
     """
     problems: list[Problem] = []
     counts: dict[str, list[int]] = {}
+    skipped: Counter[str] = Counter()
     for where, row in read_table(path, problems):
         columns = [_column(path, list(row), name, ()) for name in ("emotion", *SENTIMENTS)]
         name, *numbers = (row[column] for column in columns)
         emotion = _plain(name)
+        if emotion in _SUMS:
+            skipped[f"row of sums, '{name}'"] += 1
+            continue
         if not all(number.isascii() and number.isdigit() and len(number) < 16 for number in numbers):
             raise CorpusError(f"{where}: {', '.join(numbers)} must be three whole numbers")
         if not emotion or emotion in counts:
@@ -115,11 +123,15 @@ def read_counts(path: Path) -> SentimentCounts:
         counts[emotion] = [int(number) for number in numbers]
     for problem in problems:
         raise CorpusError(f"{problem.item}: {problem.reason} ({problem.detail})")
-    return SentimentCounts(*_as_table(counts, str(path)))
+    return SentimentCounts(*_as_table(counts, str(path)), skipped=dict(skipped))
 
 
 def _utterances_of_cuts(manifests: Sequence[Path], skipped: Counter[str], relabel: bool) -> Iterator[_Utterance]:
     for path in manifests:
+        if path.suffix.lower() in _TABLES:
+            raise CorpusError(
+                f"{path}: is a table, not a manifest of cuts; name it with --csv, or with --counts if it holds counts"
+            )
         for cut in read_cuts(path):
             for supervision in cut.supervisions:
                 custom = supervision.custom if isinstance(supervision.custom, dict) else {}
@@ -138,6 +150,8 @@ def _utterances_of_cuts(manifests: Sequence[Path], skipped: Counter[str], relabe
 def _utterances_of_table(
     path: Path, text: str | None, emotion: str | None, sentiment: str | None, skipped: Counter[str]
 ) -> Iterator[_Utterance]:
+    if path.name.lower().endswith(".jsonl.gz"):
+        raise CorpusError(f"{path}: is a manifest of cuts, not a table; name it without --csv")
     problems: list[Problem] = []
     for _, row in read_table(path, problems):
         columns = list(row)
