@@ -64,6 +64,13 @@ def test_audio_is_found_under_another_suffix(tmp_path) -> None:
     assert AudioFinder().find(tmp_path / "no" / "a.wav", tmp_path / "a.wav") == tmp_path / "a.opus"
 
 
+def test_accents_are_equal_however_they_are_composed(tmp_path) -> None:
+    for name in ("u\u0308ber.wav", "caf\u00e9.wav"):
+        (tmp_path / name).touch()
+    assert AudioFinder().find(tmp_path / "\u00fcber.wav").exists()
+    assert AudioFinder().find(tmp_path / "cafe\u0301.wav").exists()
+
+
 def lines_of(path: Path, content: bytes, encoding: str = "utf-8") -> tuple[list[tuple[int, str]], list[Problem]]:
     path.write_bytes(content)
     problems: list[Problem] = []

@@ -71,8 +71,8 @@ def test_durations_of_segments(audio, cuts_of, reasons) -> None:
         {"audio_filepath": "b.wav", "duration": 1.0004, "text": "two"},
         {"audio_filepath": "c.wav", "offset": 0.2, "duration": "long"},
     ]
-    (audio / "nemo.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    report = prepare("table", audio / "nemo.jsonl", audio / "out")
+    (audio / "nemo.json").write_text("\n".join(map(json.dumps, rows)))
+    report = prepare("table", audio / "nemo.json", audio / "out")
     found = {name: (cut.start, cut.duration) for name, cut in cuts_of(report)["all"].items()}
     assert found == {"a.wav:0.5-0.75": (0.5, 0.25), "b.wav": (0.0, 1.0)}
     assert list(reasons(report)) == ["start or end is not a time"]
@@ -228,6 +228,12 @@ def test_a_header_in_another_encoding(audio, cuts_of) -> None:
 def test_a_line_that_names_the_separator(tmp_path) -> None:
     (tmp_path / "t.csv").write_text("sep=;\npath;text,or not\na.wav;Well, yes\n")
     assert [row for _, row in read_table(tmp_path / "t.csv", [])] == [{"path": "a.wav", "text,or not": "Well, yes"}]
+
+
+def test_signs_within_the_name_of_a_column_separate_none(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text('path,"emotion (1: sad; 2: neutral; 3: happy)"\na.wav,1\n')
+    rows = [row for _, row in read_table(tmp_path / "t.csv", [])]
+    assert rows == [{"path": "a.wav", "emotion (1: sad; 2: neutral; 3: happy)": "1"}]
 
 
 @pytest.mark.parametrize(("beginning", "kind"), [(b"PK\x03\x04", "a workbook"), (b"\x1f\x8b", "compressed")])

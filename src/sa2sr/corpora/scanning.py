@@ -1,6 +1,7 @@
 """Finding and reading the files of a corpus: looping folders, doubtful encodings, audio under other names."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,7 +60,10 @@ class Folder:
 
 
 class AudioFinder:
-    """Finds audio by a name that may carry another suffix than the file: ``a.WAV`` is found as ``a.opus``."""
+    """Finds audio by a name that is spelt otherwise than the file's: ``a.WAV`` is found as ``a.opus``.
+
+    Accented letters are equal whether they are one character, as in most tables, or two, as in names from a Mac.
+    """
 
     def __init__(self) -> None:
         self._listings: dict[Path, dict[str, Path]] = {}
@@ -71,7 +75,7 @@ class AudioFinder:
                 return path
         for path in candidates:
             stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-            other = self._listing(path.parent).get(stem)
+            other = self._listing(path.parent).get(_composed(stem))
             if other is not None:
                 return other
         return candidates[0]
@@ -84,7 +88,7 @@ class AudioFinder:
                 names = []
             paths = [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES]
             paths.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
-            self._listings[folder] = {path.stem: path for path in paths}  # of several, the first suffix wins
+            self._listings[folder] = {_composed(path.stem): path for path in paths}  # of several, the first suffix wins
         return self._listings[folder]
 
 
@@ -148,6 +152,10 @@ def _utf16_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
                 yield line.rstrip("\r\n")
     except UnicodeError as error:
         problems.append(Problem("line in another encoding", str(path), str(error), lost="rest of the file"))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _is_file(path: Path) -> bool:

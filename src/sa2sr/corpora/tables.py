@@ -12,8 +12,10 @@ from sa2sr.corpora.scanning import read_lines
 from sa2sr.errors import CorpusError
 
 COMMA_HINT = "; a decimal comma is understood where semicolons, tabs or bars separate the columns, a point everywhere"
+JSON_LINES = (".jsonl", ".ndjson", ".json")  # the last as NeMo calls its manifests
 _DELIMITERS = ",\t;|"
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*')  # with which some programs begin a file for Excel
+_QUOTED = re.compile(r'"[^"]*"')
 _LONGEST_ROW = 1000  # lines; beyond, a quotation mark has no partner
 _OTHER_FILES = {b"PK\x03\x04": "a workbook or an archive", b"\x1f\x8b": "compressed"}
 
@@ -21,8 +23,8 @@ _OTHER_FILES = {b"PK\x03\x04": "a workbook or an archive", b"\x1f\x8b": "compres
 def read_table(path: Path, problems: list[Problem], encoding: str = "utf-8") -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a table: where each is (``file, line n``), and its values by column, "" where there is none.
 
-    Files that end in ``.jsonl`` or ``.ndjson`` hold an object a line; others a header, then rows, with commas, tabs,
-    semicolons or bars between them, whichever the header has most.
+    Files that end in ``.jsonl``, ``.ndjson`` or ``.json`` hold an object a line; others a header, then rows, with
+    commas, tabs, semicolons or bars between them: whichever the header has most, or a line ``sep=;`` above it says.
 
     Raises:
         CorpusError: if the file cannot be read or has no header
@@ -46,7 +48,7 @@ def _plain(name: str) -> str:
 
 
 def _is_json(path: Path) -> bool:
-    return path.suffix.lower() in (".jsonl", ".ndjson")
+    return path.suffix.lower() in JSON_LINES
 
 
 def _find_header(lines: Iterator[tuple[int, str]]) -> tuple[str, str]:
@@ -55,7 +57,7 @@ def _find_header(lines: Iterator[tuple[int, str]]) -> tuple[str, str]:
     first = next(filled, "")
     if named := _DELIMITER_LINE.fullmatch(first):
         return named[1], next(filled, "")
-    return max(_DELIMITERS, key=first.count), first
+    return max(_DELIMITERS, key=_QUOTED.sub("", first).count), first
 
 
 def _csv_rows(path: Path, problems: list[Problem], encoding: str) -> Iterator[tuple[str, dict[str, str]]]:

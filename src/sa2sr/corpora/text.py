@@ -28,10 +28,10 @@ from sa2sr.corpora.scanning import read_lines
 from sa2sr.corpora.sentences import Sentence, SpokenOptions, cast, divide, letters, mend, of_length, subset
 from sa2sr.corpora.spoken import SpokenCorpus, SpokenUtterance
 from sa2sr.corpora.table import COLUMNS
-from sa2sr.corpora.tables import find_column, read_table
+from sa2sr.corpora.tables import JSON_LINES, find_column, read_table
 from sa2sr.errors import CorpusError
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_TABLES = (".csv", ".tsv", *JSON_LINES)
 _MANIFEST = ".jsonl.gz"
 _LABEL = re.compile(r"[+-]?\d{1,3}\s+")
 
