@@ -67,10 +67,12 @@ def test_every_recipe_has_the_papers_front_end_encoder_and_regressor(name: str) 
         return
     tasks = recipe.finetuning.objectives
     assert (tasks.emotion is None) == ("-speech-sentiment" in name)
-    assert (tasks.category is None) == ("-categories" not in name)
+    helps = name == "sa2sr-english"  # telling categories, which the shipped model then leaves to others
+    assert (tasks.category is None) == ("-categories" not in name and not helps)
     for readout in filter(None, (tasks.emotion, tasks.category)):
         assert (readout.kernels, readout.strides, readout.channels) == ((6, 3), (3, 2), 64)
-        assert (readout.negative_slope, readout.heads, readout.weight) == (0.5, 4, 1)
+        assert (readout.negative_slope, readout.heads) == (0.5, 4)
+        assert readout.weight == (0.5 if helps and readout is tasks.category else 1)
     assert recipe.finetuning.freeze_encoder == ("-frozen" in name)
     speeds = (0.9, 1.0, 1.1) if name == "sa2sr-english" else (1.0,)  # which has few actors
     assert recipe.finetuning.augmentation.speeds == speeds

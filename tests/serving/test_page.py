@@ -18,7 +18,6 @@ from tests.serving.conftest import Server, Voice, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the page is tested in Chromium, which is not installed")
 
 SECONDS = 5.0
 TOKEN = "not-a-secret-0123456789"
@@ -36,6 +35,8 @@ def speech(voice: Voice, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(speech: Path) -> Iterator["playwright.Browser"]:
+    if CHROMIUM is None:
+        pytest.skip("the page is tested in Chromium, which is not installed")
     quiet = ("background-networking", "component-update", "sync", "quic", "gpu", "dev-shm-usage")
     arguments = [
         "--no-sandbox",
