@@ -38,7 +38,7 @@ for fold in 1 2 3 4; do
 done
 final=runs/shipped/final
 rm -rf $final
-sa2sr pack runs/shipped/finetuned $final --without category    # which helped the encoder; two sentences are too few
+sa2sr pack runs/shipped/finetuned $final/model --without category  # it has served its purpose
 sa2sr calibrate $final $pool
 sa2sr evaluate $final $text/emobank/test.jsonl.gz --map-scale
 sa2sr evaluate $final $real/ravdess/test.jsonl.gz
