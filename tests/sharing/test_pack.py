@@ -159,6 +159,8 @@ def test_a_copy_does_without_heads_that_others_need_not_have(
     assert command(monkeypatch, "pack", run, tmp_path / "no", "--without", "cpc") == 2
     voiceless = pack(run, tmp_path / "voiceless", without=["emotion"])
     assert not (voiceless / "intervals.json").exists()
+    assert "## Intervals" in card
+    assert "## Intervals" not in (voiceless / CARD_FILE).read_text()
     assert load_model(voiceless).settings.scale is None
 
 

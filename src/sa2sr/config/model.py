@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from sa2sr.config.base import Name, Settings
 from sa2sr.config.encoder import EncoderSettings, frames_of
-from sa2sr.config.objectives import Objectives
+from sa2sr.config.objectives import HEAD_OF_INPUT, Objectives
 
 
 class Scale(Settings):
@@ -97,7 +97,7 @@ class ModelSettings(Settings):
     @model_validator(mode="after")
     def _what_emotions_are_told_from_is_there(self) -> "ModelSettings":
         emotion = self.objectives.emotion
-        for inputs, task in (("posteriors", "ctc"), ("sentiment", "sentiment")):
+        for inputs, task in HEAD_OF_INPUT.items():
             if emotion is not None and inputs in emotion.inputs and getattr(self.objectives, task) is None:
                 raise ValueError(
                     f"objectives.emotion.inputs has {inputs}, and there is no {task} to give them: "

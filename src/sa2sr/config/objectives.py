@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from sa2sr.config.base import Category, Count, Positive, Settings, Width
 from sa2sr.config.reading import MAX_YAML_BYTES
 
+HEAD_OF_INPUT = {"posteriors": "ctc", "sentiment": "sentiment"}  # inputs of emotion that another head gives
 FEELINGS = ("emotion", "category", "sentiment")  # objectives, one of which a fine-tuning is for
 
 

@@ -16,7 +16,6 @@ Releases without ``Split_Set`` have ``Partitions.txt``, which also names utteran
 Audio is in ``Audios/`` (or ``Audio/``), transcripts are in ``Transcripts/MSP-PODCAST_0001_0008.txt``.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from sa2sr.corpora.corpus import Corpus, Entry, NoOptions, Problem, Utterance
 from sa2sr.corpora.scanning import Folder, read_lines
 from sa2sr.corpora.tables import as_texts, read_table
 from sa2sr.errors import CorpusError
+from sa2sr.files import read_json
 from sa2sr.submission import COLUMNS, SCALE
 
 EMOTIONS = {
@@ -49,6 +49,7 @@ SPLITS = {
     "test3": "test3",
 }
 _LABELS = tuple(f"labels_{name}.{suffix}" for suffix in ("csv", "json") for name in ("consensus", "concensus"))
+_LARGEST_LABELS = 1 << 30  # bytes; a release has hundreds of thousands of utterances
 _GENDERS = {"male": "male", "female": "female"}
 _PARTITION = re.compile(r"\s*([^;]+?)\s*;\s*(\S+)\s*")
 
@@ -115,11 +116,9 @@ def _read_labels(path: Path, problems: list[Problem]) -> Iterator[tuple[str, dic
         yield from read_table(path, problems)
         return
     try:
-        labels = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: cannot be read as JSON ({error}); {_LABELS[0]} will do as well") from None
-    if not isinstance(labels, dict):
-        raise CorpusError(f"{path}: is no JSON object of utterances; {_LABELS[0]} will do as well")
+        labels = read_json(path, _LARGEST_LABELS)
+    except ValueError as error:
+        raise CorpusError(f"{path}: {error}; {_LABELS[0]} will do as well") from None
     for name, values in labels.items():
         if isinstance(values, dict):
             yield f"{path}, {name}", {"FileName": name, **as_texts(values)}

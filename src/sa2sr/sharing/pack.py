@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2sr.config import ModelSettings, to_yaml
+from sa2sr.config.objectives import HEAD_OF_INPUT
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
 from sa2sr.network.folder import (
@@ -77,6 +78,7 @@ def pack(
     if half:
         weights = _half(weights, source)
     facts = _facts(source, card, licence)
+    unwanted = (INTERVALS_FILE,) if settings.scale is None else ()  # they are of emotions
     shown = SHIPPED if out.resolve() == SHIPPED_FOLDER else name or out.resolve().name
     text = _card(source, settings, facts, shown, sum(each.size for each in weights.values()))
     try:
@@ -85,9 +87,8 @@ def pack(
             (out / each).unlink(missing_ok=True)
         if weights:
             _write_weights(out / WEIGHTS_FILE, weights)
-        made_here = [SETTINGS_FILE, WEIGHTS_FILE, CARD_FILE] + [INTERVALS_FILE] * (settings.scale is None)
         for each in FOLDER_FILES:
-            if each not in made_here and (source / each).is_file():
+            if each not in (SETTINGS_FILE, WEIGHTS_FILE, CARD_FILE, *unwanted) and (source / each).is_file():
                 with atomic(out / each) as temporary:
                     shutil.copyfile(source / each, temporary)
         write_text(out / CARD_FILE, text)
@@ -149,9 +150,11 @@ def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFa
 def _card(source: Path, settings: ModelSettings, facts: CardFacts | None, name: str, parameters: int) -> str:
     if facts is None and (source / CARD_FILE).is_file():
         return (source / CARD_FILE).read_text(encoding="utf-8", errors="replace")
-    measured = [each.of_heads(settings) for each in read_evaluations(_run(source), settings.name, source)]
+    evaluations = [each.of_heads(settings) for each in read_evaluations(_run(source), settings.name, source)]
+    measured = [each for each in evaluations if each.overall]
+    calibration = read_calibration(source) if settings.scale is not None else None
     described = facts or CardFacts()
-    return card_text(settings, described, measured, read_calibration(source), name=name, parameters=parameters or None)
+    return card_text(settings, described, measured, calibration, name=name, parameters=parameters or None)
 
 
 def _run(source: Path) -> Path:
@@ -164,13 +167,10 @@ def _of_no_use(settings: ModelSettings, lean: bool, without: Collection[str], so
     objectives = settings.objectives.active()
     if missing := [name for name in without if name not in objectives]:
         raise ModelError(f"{source}: has no head {missing[0]} to leave out; it has {', '.join(objectives)}")
-    emotion = settings.objectives.emotion
-    if emotion is not None and "emotion" not in without:
-        read = {"posteriors": "ctc", "sentiment": "sentiment"}  # by emotion, which then cannot do without
-        if needed := [name for name in without if name in {read.get(each) for each in emotion.inputs}]:
+    if (emotion := settings.objectives.emotion) is not None and "emotion" not in without:
+        read = {HEAD_OF_INPUT.get(each) for each in emotion.inputs} | ({"ctc"} if settings.reads_texts else set())
+        if needed := [name for name in without if name in read]:
             raise ModelError(f"{source}: emotion reads what {needed[0]} says, which cannot be left out")
-        if "ctc" in without and emotion.text is not None and emotion.text.read == "recognised":
-            raise ModelError(f"{source}: emotion reads what ctc recognises, which cannot be left out")
     return [name for name, task in objectives.items() if name in without or (lean and task.stays_behind)]
 
 
