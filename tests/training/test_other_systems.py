@@ -16,7 +16,7 @@ from sa2sr.cuts import Cut, write_cuts
 from sa2sr.errors import CorpusError, ModelError, RecipeError, UserError
 from sa2sr.inference.export import export
 from sa2sr.network.model import load_model
-from sa2sr.speech.batches import load_batches
+from sa2sr.speech.batches import BatchLoader
 from sa2sr.training.data import load_stage_data
 from sa2sr.training.evaluate import evaluate
 from sa2sr.training.optimisation import make_accelerator
@@ -211,7 +211,7 @@ def test_the_loss_of_some_who_are_known(
     data = load_stage_data(recipe.pretraining, recipe.frontend, 0, make_accelerator("fp32"))
     batches = data.dev_batches(recipe.pretraining)
     losses = []
-    for batch in load_batches(data.dev, batches, 0):
+    for batch in BatchLoader(data.dev)(batches):
         states = network.states(batch.frames, batch.lengths)
         losses.append(float(task.loss(states, batch.lengths, batch)))
     known = [loss for loss in losses if not math.isnan(loss)]

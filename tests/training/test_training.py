@@ -1,5 +1,6 @@
 import json
 import math
+import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from sa2sr.training.evaluate import evaluate
 from sa2sr.training.initial import drifted_heads
 from sa2sr.training.optimisation import learning_rate_scale
 from sa2sr.training.run import RunFolder, environment
-from sa2sr.training.trainer import train
+from sa2sr.training.trainer import Trainer, train
 
 MakeRecipe = Callable[..., Recipe]
 MakeCut = Callable[..., Cut]
@@ -282,6 +283,24 @@ def test_a_store_and_frames_on_the_fly_are_the_same_but_for_half_precision(
     for one, other in zip(*histories, strict=True):
         assert one["train"] == pytest.approx(other["train"], rel=2e-3)
         assert one["train"] != other["train"]
+
+
+def test_processes_that_load_what_is_recorded_anew_change_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """On a CPU the training loads itself unless told otherwise."""
+    histories = []
+    for workers, living in ((0, 0), (2, 2)):
+        changes = {
+            "augmentation": {"recording": 0.7},
+            "features.workers": workers,
+            "features.store": str(tmp_path / "s"),
+        }
+        recipe = make_recipe({f"pretraining.{key}": value for key, value in changes.items()})
+        trainer = Trainer(recipe, "pretraining", RunFolder(tmp_path / str(workers)), None)
+        trainer.run()
+        assert len(multiprocessing.active_children()) == living  # for as long as the training, not for an epoch
+        histories.append(without_times(trainer.folder))
+        del trainer
+    assert histories[0] == histories[1]
 
 
 def test_tensorboard_shows_the_history(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Features(Settings):
 
     source: Literal["store", "on-the-fly"] = "store"  # a store is computed once and memory-mapped
     store: Path = Path("runs/features")  # may be shared by any number of runs
-    workers: int = Field(default=0, ge=0, le=256)  # 0: as many as there are cores build a store; on the fly none helps
+    workers: int = Field(default=0, ge=0, le=256)  # 0: as many as there are cores, but on a CPU none beside training
 
 
 class Stage(Settings):

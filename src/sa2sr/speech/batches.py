@@ -230,17 +230,25 @@ def collate(items: Sequence[tuple[Utterance, NDArray[np.float32], str | None]]) 
     )
 
 
-def load_batches(dataset: SpeechDataset, batches: Sequence[Sequence[Item]], workers: int = 0) -> Iterator[Batch]:
-    """Load batches in order, with worker processes if asked to."""
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
-        collate_fn=collate,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=4 if workers else None,
-    )
-    return iter(loader)
+class BatchLoader:
+    """Loads batches in order, with worker processes if asked to, which live as long as the loader."""
+
+    def __init__(self, dataset: SpeechDataset, workers: int = 0) -> None:
+        self._wanted: list[Sequence[Item]] = []
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=self._wanted,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0,
+        )
+
+    def __call__(self, batches: Sequence[Sequence[Item]]) -> Iterator[Batch]:
+        """Load these; what an earlier call has not yielded is dropped."""
+        self._wanted[:] = batches
+        return iter(self._loader)
 
 
 def plain_batches(seconds: Sequence[float], settings: Batches) -> list[list[Item]]:

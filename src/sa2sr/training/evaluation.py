@@ -12,7 +12,7 @@ from accelerate.utils import AutocastKwargs, gather_object
 
 from sa2sr.network.model import SpeechModel
 from sa2sr.network.parallel import alone
-from sa2sr.speech.batches import Item, SpeechDataset, load_batches
+from sa2sr.speech.batches import BatchLoader, Item, SpeechDataset
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ def predict_dataset(
     dataset: SpeechDataset,
     batches: Sequence[Sequence[Item]],
     accelerator: Accelerator,
-    workers: int = 0,
     advance: Callable[[int], None] = lambda count: None,
     *,
     in_full_precision: bool = False,
@@ -43,7 +42,6 @@ def predict_dataset(
         dataset: the utterances
         batches: of all processes
         accelerator: whose precision is used
-        workers: processes that load audio
         advance: is told how many utterances each batch had
         in_full_precision: whatever the precision of the accelerator
         recognised: emotions are told from what is recognised where the model reads texts, not from transcripts; by
@@ -54,7 +52,7 @@ def predict_dataset(
     values: dict[str, dict[int, Any]] = {name: {} for name in model.tasks()}
     losses, counts, failures = Counter[str](), Counter[str](), list[str]()
     with alone(), accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
-        for items, batch in zip(own, load_batches(dataset, own, workers), strict=True):
+        for items, batch in zip(own, BatchLoader(dataset)(own), strict=True):
             failures += batch.failures.values()
             rows = {row: item.index for row, item in enumerate(items) if row not in batch.failures}
             batch = batch.to(accelerator.device)

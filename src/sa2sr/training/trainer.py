@@ -14,7 +14,8 @@ from sa2sr.config import Recipe, Stage
 from sa2sr.errors import CorpusError, UserError
 from sa2sr.network.folder import INTERVALS_FILE
 from sa2sr.network.model import save_model
-from sa2sr.speech.batches import Batch, Item, load_batches, share
+from sa2sr.processes import processors
+from sa2sr.speech.batches import Batch, BatchLoader, Item, share
 from sa2sr.training.calibration import calibrate_on_dev
 from sa2sr.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from sa2sr.training.data import load_stage_data
@@ -76,6 +77,7 @@ class Trainer:
         if self.is_main:
             folder.keep_history(self.state.history_lines)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
+        self.load = BatchLoader(self.data.train, self._loading_processes())
         self.monitor = Monitor(folder, self.data, stage, quiet=not self.is_main)
         if earlier is not None and self.state.step:
             self._tell_new_schedule(getattr(earlier, stage_name))
@@ -92,6 +94,15 @@ class Trainer:
             self.folder.finish(self.folder.history()[self.state.best_epoch])
         self.accelerator.wait_for_everyone()
         return self.folder
+
+    def _loading_processes(self) -> int:
+        """How many processes load batches beside this one."""
+        if self.data.train.source is not None and not self.stage.augmentation.recording:
+            return 0  # a store is read faster than another process could hand its frames over
+        if self.stage.features.workers or self.accelerator.device.type == "cpu":
+            return self.stage.features.workers
+        processes: int = self.accelerator.num_processes
+        return max(1, processors() // processes - 1)  # a GPU is faster than one process can decode
 
     def _tell_new_schedule(self, earlier: Stage) -> None:
         """A cosine ends with the last epoch: with another number of epochs the run goes on at another rate."""
@@ -134,10 +145,8 @@ class Trainer:
         """This process's part of the batches, as many at a time as make a step of the optimiser."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         own = [share(batch, rank, processes) for batch in batches]
-        # A store is read faster than a worker process could hand its frames over; decoding is not.
-        workers = 0 if self.data.train.source is not None else self.stage.features.workers or 0
         group: list[Batch] = []
-        for number, batch in enumerate(load_batches(self.data.train, own, workers), start=1):
+        for number, batch in enumerate(self.load(own), start=1):
             self.monitor.failures(batch.failures.values())
             group.append(batch)
             if len(group) == self.stage.optimiser.accumulate or number == len(own):

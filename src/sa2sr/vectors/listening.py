@@ -12,7 +12,7 @@ from sa2sr.errors import ModelError
 from sa2sr.network.model import SpeechModel
 from sa2sr.network.objectives.speaker import Speaker
 from sa2sr.progress import progress
-from sa2sr.speech.batches import SpeechDataset, load_batches, plain_batches
+from sa2sr.speech.batches import BatchLoader, SpeechDataset, plain_batches
 from sa2sr.speech.utterances import Utterance
 from sa2sr.vectors.beam import Decoder
 
@@ -41,7 +41,7 @@ def listen(network: SpeechModel, utterances: Sequence[Utterance], decoder: Decod
     batches = plain_batches([u.seconds for u in utterances], Batches(seconds=frontend.batch_seconds))
     heard = Hearing({}, {}, {})
     with progress("Utterances", total=len(utterances)) as advance:
-        for items, batch in zip(batches, load_batches(dataset, batches), strict=True):
+        for items, batch in zip(batches, BatchLoader(dataset)(batches), strict=True):
             heard.failures.update({items[row].index: reason for row, reason in batch.failures.items()})
             batch = batch.to(device)
             states, steps = network.states(batch.frames, batch.lengths), network.state_lengths(batch.lengths)
