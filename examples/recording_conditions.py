@@ -15,7 +15,7 @@ import sa2sr
 from sa2sr.config import DIMENSIONS
 from sa2sr.cuts import load_waveform
 from sa2sr.metrics import auc, ccc
-from sa2sr.speech.conditions import add_noise, change_level, cut_pauses, limit_band, reverberate
+from sa2sr.speech.conditions import add_noise, change_level, colour, cut_pauses, limit_band, reverberate
 from sa2sr.speech.features import Waveform
 from sa2sr.speech.utterances import read_utterances
 
@@ -27,6 +27,8 @@ CONDITIONS: dict[str, Condition] = {
     "pauses at the ends cut off": lambda waveform, random: cut_pauses(waveform, RATE),
     "30 dB softer": lambda waveform, random: change_level(waveform, -30),
     "telephone band": lambda waveform, random: limit_band(waveform, RATE, 300, 3400),
+    "duller by 3 dB an octave": lambda waveform, random: colour(waveform, RATE, -3),
+    "brighter by 3 dB an octave": lambda waveform, random: colour(waveform, RATE, 3),
     "reverberation of 0.5 s": lambda waveform, random: reverberate(waveform, RATE, 0.5, 5, random),
     "pink noise, 20 dB below": lambda waveform, random: add_noise(waveform, 20, 1, random),
     "white noise, 20 dB below": lambda waveform, random: add_noise(waveform, 20, 0, random),

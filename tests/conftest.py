@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-from sa2sr.config import DIMENSIONS, EncoderSettings, ModelSettings, Objectives, Scale
+from sa2sr.config import DIMENSIONS, EncoderSettings, FrontEnd, ModelSettings, Objectives, Scale
 
 # Threads are a loss for networks this small, and the suite already runs in a process a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,7 +63,8 @@ Voice = Callable[..., NDArray[np.float32]]
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
     """``random_model(layers=1, units=8, heads=("emotion",), ...)`` saves a model with random weights.
 
-    A ``gain`` of its weights, but for the emotion regressor's, makes it say more different things.
+    A ``gain`` of its weights, but for the emotion regressor's, makes it say more different things. Other keys are those
+    of its front end.
     """
 
     def make(
@@ -76,6 +77,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
         mean: float = 4.0,
         spread: float = 1.5,
         gain: float = 1.0,
+        **frontend: Any,
     ) -> Path:
         import torch  # here, since many tests need neither
 
@@ -85,6 +87,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> RandomModel:
         tasks = {head: {"classes": CLASSES} if head == "category" else 1 for head in heads}
         settings = ModelSettings(
             name="random",
+            frontend=FrontEnd(**frontend),
             encoder=EncoderSettings(layers=layers, units=units),
             objectives=Objectives.model_validate(tasks),
             scale=scale if "emotion" in heads else None,

@@ -21,6 +21,7 @@ from sa2sr.config import DIMENSIONS
 from sa2sr.errors import AudioError, ModelError
 from sa2sr.inference import load, read_table
 from sa2sr.inference.clips import mono
+from sa2sr.inference.export import export
 from sa2sr.inference.model import Model
 from sa2sr.inference.pipe import Pipe
 from sa2sr.inference.table import Row
@@ -220,6 +221,25 @@ def test_the_torch_engine_streams_too(folder: Path, voice: Voice) -> None:
     for dimension in DIMENSIONS:
         numbers = [getattr(row, dimension) for row in rows]
         np.testing.assert_allclose(numbers, expected.column(dimension), rtol=0, atol=6e-5)
+
+
+def test_a_front_end_is_the_same_in_streams_files_and_exports(
+    random_model: RandomModel, voice: Voice, tmp_path: Path
+) -> None:
+    folder = random_model(gain=4, floor_db=40, normalised="together", filters=24)
+    samples = np.concatenate([voice(2.0), np.zeros(8_000, np.float32), 0.01 * voice(2.0, 1)])
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    model = load(folder, engine="torch")
+    expected = model.predict(samples, RATE, window=1.5, hop=0.5)
+    exported = load(export(folder, tmp_path / "exported"))
+    stream = exported.stream(RATE, window=1.5, hop=0.5)
+    rows = [row for piece in pieces(samples, [1_234]) for row in stream.push(piece)] + stream.flush()
+    of_file = model.predict(tmp_path / "a.wav", window=1.5, hop=0.5)
+    for dimension in DIMENSIONS:
+        numbers = expected.column(dimension)
+        assert np.ptp(numbers) > 0.01
+        np.testing.assert_allclose([getattr(row, dimension) for row in rows], numbers, rtol=0, atol=6e-5)
+        np.testing.assert_allclose(of_file.column(dimension), numbers, rtol=0, atol=6e-5)
 
 
 def test_chunks_that_are_not_audio(model: Model, random_model: RandomModel, voice: Voice) -> None:

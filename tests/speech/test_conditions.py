@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.signal import welch
 
 from sa2sr.speech import conditions
-from sa2sr.speech.conditions import add_noise, change_level, cut_pauses, limit_band, rerecord, reverberate
+from sa2sr.speech.conditions import add_noise, change_level, colour, cut_pauses, limit_band, rerecord, reverberate
 from sa2sr.speech.features import Waveform
 
 RATE = 16_000
@@ -33,6 +33,7 @@ CHANGES: dict[str, Callable[[Waveform, int, np.random.Generator], Waveform]] = {
     "pauses": lambda waveform, rate, random: cut_pauses(waveform, rate),
     "room": lambda waveform, rate, random: reverberate(waveform, rate, 0.3, 5, random),
     "band": lambda waveform, rate, random: limit_band(waveform, rate, 300, 3400),
+    "colour": lambda waveform, rate, random: colour(waveform, rate, -3),
     "noise": lambda waveform, rate, random: add_noise(waveform, 10, 1, random),
     "level": lambda waveform, rate, random: change_level(waveform, 20),
 }
@@ -102,6 +103,19 @@ def test_the_band_of_a_telephone() -> None:
     assert min(lost(60), lost(7500)) > 30
 
 
+@pytest.mark.parametrize("slope", [-3.0, 2.0])
+def test_a_colour_is_a_slope_and_no_level(slope: float) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32)
+    found = colour(noise, RATE, slope)
+    assert decibels(found) == pytest.approx(decibels(noise), abs=0.01)
+    (frequencies, power), (_, before) = welch(found, RATE, nperseg=2048), welch(noise, RATE, nperseg=2048)
+    inner = (frequencies > 100) & (frequencies < 7000)
+    gained = 10 * np.log10(power[inner] / before[inner])
+    assert np.polyfit(np.log2(frequencies[inner]), gained, 1)[0] == pytest.approx(slope, abs=0.02)
+    click = np.concatenate([np.ones(1, np.float32), pause(1.0)])
+    assert np.abs(colour(click, RATE, slope)[-RATE // 2 :]).max() < 1e-4  # nothing comes round to the other end
+
+
 def test_a_level_that_would_pass_full_scale_is_cut_off() -> None:
     assert decibels(change_level(tone(level=0.3), -35)) == pytest.approx(decibels(tone(level=0.3)) - 35, abs=0.01)
     loud = change_level(tone(level=0.9), 10)
@@ -112,7 +126,7 @@ def test_a_level_that_would_pass_full_scale_is_cut_off() -> None:
 def test_each_change_comes_at_even_chance_and_within_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted by what is called, over many utterances."""
     calls: dict[str, list[list[float]]] = {}
-    for name in ("cut_pauses", "reverberate", "limit_band", "add_noise", "change_level"):
+    for name in ("cut_pauses", "reverberate", "limit_band", "colour", "add_noise", "change_level"):
 
         def counted(waveform: Waveform, *options: object, real: Callable[..., Waveform], name: str) -> Waveform:
             calls.setdefault(name, []).append([float(x) for x in options if isinstance(x, float)])
@@ -126,6 +140,7 @@ def test_each_change_comes_at_even_chance_and_within_its_limits(monkeypatch: pyt
         "cut_pauses": [(0.0, 1.0)] * 2,
         "reverberate": [conditions.REVERBERATION_SECONDS, conditions.DIRECT_DB],
         "limit_band": [conditions.HIGH_PASS_HZ, conditions.LOW_PASS_HZ],
+        "colour": [conditions.COLOUR_DB],
         "add_noise": [conditions.SNR_DB, conditions.NOISE_SLOPE],
         "change_level": [conditions.LEVEL_DB],
     }

@@ -139,7 +139,8 @@ def test_memory_is_bounded_by_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_silence_is_the_floor_and_normalises_to_nothing() -> None:
     silence = np.zeros(16_000, np.float32)
     np.testing.assert_allclose(lfbe(silence, FRONTEND), math.log(FLOOR), rtol=1e-6)
-    np.testing.assert_array_equal(extract(silence, FRONTEND), 0)
+    for frontend in (FRONTEND, FrontEnd(floor_db=50), FrontEnd(normalised="together", floor_db=50)):
+        np.testing.assert_array_equal(extract(silence, frontend), 0)
     np.testing.assert_array_equal(extract(silence + 0.25, FRONTEND), 0)  # an offset is no sound
 
 
@@ -164,14 +165,47 @@ def test_normalised_frames_have_mean_0_and_variance_1_in_every_filter(samples: i
 @settings(max_examples=20, deadline=None)
 def test_normalising_undoes_offset_and_scale(seed: int, offset: float, scale: float) -> None:
     frames = np.random.default_rng(seed).standard_normal((50, 4)).astype(np.float32)
-    np.testing.assert_allclose(normalise(frames * np.float32(scale) + np.float32(offset)), normalise(frames), atol=1e-4)
-    np.testing.assert_allclose(normalise(normalise(frames)), normalise(frames), atol=1e-5)
+    normalised = normalise(frames, FRONTEND)
+    shifted = frames * np.float32(scale) + np.float32(offset)
+    np.testing.assert_allclose(normalise(shifted, FRONTEND), normalised, atol=1e-4)
+    np.testing.assert_allclose(normalise(normalised, FRONTEND), normalised, atol=1e-5)
+
+
+@given(seed=SEEDS, floor=st.floats(10, 100))
+@settings(max_examples=20, deadline=None)
+def test_what_is_far_below_the_loudest_is_raised_to_a_floor(seed: int, floor: float) -> None:
+    energies = np.random.default_rng(seed).uniform(-15, 5, (60, 4)).astype(np.float32)
+    raised = np.maximum(energies, energies.max() - floor / (10 / math.log(10)))
+    floored = FrontEnd(floor_db=floor)
+    np.testing.assert_allclose(normalise(energies, floored), normalise(raised, FRONTEND), atol=1e-5)
+    np.testing.assert_allclose(normalise(energies + np.float32(3), floored), normalise(energies, floored), atol=1e-5)
+
+
+def test_a_noise_floor_does_not_matter_below_the_floor() -> None:
+    """Digital silence and a quiet room are the same pause."""
+    silence, loud = np.zeros(8_000, np.float32), noise(16_000)
+    quiet, room = (np.concatenate([silence, loud, pause]) for pause in (silence, np.float32(1e-3) * loud[:8_000]))
+    floored = FrontEnd(floor_db=50)
+    np.testing.assert_allclose(extract(room, floored), extract(quiet, floored), atol=0.05)
+    assert np.abs(extract(room, FRONTEND) - extract(quiet, FRONTEND)).max() > 0.3
+
+
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_normalised_together_filters_keep_their_differences(seed: int) -> None:
+    energies = np.random.default_rng(seed).normal(0, 3, (60, 4)).astype(np.float32) + np.array(
+        [4, 2, 0, -9], np.float32
+    )
+    normalised = normalise(energies, FrontEnd(normalised="together")).astype(np.float64)
+    assert abs(normalised.mean()) < 1e-6
+    assert normalised.var() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(normalised, (energies - energies.mean()) / energies.std(), atol=1e-5)
 
 
 def test_a_constant_filter_becomes_0() -> None:
     frames = np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32)
     frames[:, 1] = -15.9
-    normalised = normalise(frames)
+    normalised = normalise(frames, FRONTEND)
     np.testing.assert_array_equal(normalised[:, 1], 0)
     np.testing.assert_allclose(normalised[:, [0, 2]].std(0), 1, rtol=1e-5)
 

@@ -40,6 +40,8 @@ class FrontEnd(Settings):
     filters: int = Field(default=40, ge=1, le=256)  # log mel filterbank energies
     window_ms: float = Field(default=25.0, ge=1, le=1_000)
     step_ms: float = Field(default=10.0, ge=1, le=1_000)
+    floor_db: float | None = Field(default=None, ge=10, le=200)  # energies this far below the loudest are raised to it
+    normalised: Literal["filters", "together"] = "filters"  # to mean 0 and variance 1: each filter, or all by one
     stack: int = Field(default=3, ge=1, le=16)  # adjacent frames joined to one
 
     @property

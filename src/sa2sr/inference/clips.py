@@ -130,7 +130,7 @@ def make_clip(part: Part, source: Recording, frontend: FrontEnd, shortest: float
     energies = lfbe(waveform, frontend)
     note = "; ".join(_notes(waveform, energies, source, frontend, shortest))
     # Waveforms are read as they are; their energies serve the notes alone.
-    frames = waveform[:, None] if frontend.kind == "waveform" else stack(normalise(energies), frontend.stack)
+    frames = waveform[:, None] if frontend.kind == "waveform" else stack(normalise(energies, frontend), frontend.stack)
     start, end = (source.start + at / rate for at in (begin, begin + len(waveform)))
     return Clip(source.file, start, end, note, frames)
 

@@ -22,12 +22,16 @@ REVERBERATION_SECONDS = (0.1, 0.8)
 DIRECT_DB = (0.0, 15.0)
 HIGH_PASS_HZ = (50.0, 400.0)
 LOW_PASS_HZ = (3000.0, 7000.0)
+LOWEST_HZ = 50.0  # that microphones differ in
+COLOUR_DB = (-2.0, 2.0)  # an octave
 
 PAUSE_DB = -40.0  # below the loudest
 
 
 def rerecord(waveform: Waveform, sampling_rate: int, random: np.random.Generator) -> Waveform:
-    """Cut pauses off at the ends, reverberate, limit the band, add noise, change the level: each at even chance.
+    """Cut pauses off at the ends, reverberate, limit the band, colour it, add noise, change the level.
+
+    Each is done at even chance, in this order.
 
     Args:
         waveform: (samples,)
@@ -44,6 +48,8 @@ def rerecord(waveform: Waveform, sampling_rate: int, random: np.random.Generator
         waveform = reverberate(waveform, sampling_rate, *room, random)
     if random.random() < CHANCE:
         waveform = limit_band(waveform, sampling_rate, random.uniform(*HIGH_PASS_HZ), random.uniform(*LOW_PASS_HZ))
+    if random.random() < CHANCE:
+        waveform = colour(waveform, sampling_rate, random.uniform(*COLOUR_DB))
     if random.random() < CHANCE:
         waveform = add_noise(waveform, random.uniform(*SNR_DB), random.uniform(*NOISE_SLOPE), random)
     if random.random() < CHANCE:
@@ -85,6 +91,17 @@ def limit_band(waveform: Waveform, sampling_rate: int, low: float, high: float) 
     """Keep what is between two frequencies in Hz; 300 to 3400 are a telephone's."""
     band = low, min(high, 0.45 * sampling_rate)
     return _as_waveform(sosfilt(butter(4, band, "bandpass", fs=sampling_rate, output="sos"), waveform))
+
+
+def colour(waveform: Waveform, sampling_rate: int, slope_db: float) -> Waveform:
+    """Brighter or, below 0, duller by so many decibels an octave, as microphones differ; as loud as before."""
+    size = next_fast_len(len(waveform) + sampling_rate // 10, real=True)  # what rings on must not come round
+    spectrum = rfft(waveform, size)
+    octaves = np.log2(np.maximum(np.arange(len(spectrum)) * sampling_rate / size, LOWEST_HZ) / LOWEST_HZ)
+    spectrum *= (10 ** (slope_db * octaves / 20)).astype(np.float32)
+    coloured = irfft(spectrum, size)[: len(waveform)]
+    loudness = float(np.linalg.norm(waveform)) / max(float(np.linalg.norm(coloured)), 1e-12)
+    return _as_waveform(coloured * loudness)
 
 
 def add_noise(waveform: Waveform, snr_db: float, slope: float, random: np.random.Generator) -> Waveform:

@@ -5,6 +5,7 @@ One implementation for training, files, streams and ONNX. It is Kaldi's definiti
 as the libraries that the tests compare it with.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -70,18 +71,25 @@ def lfbe(waveform: Waveform, settings: FrontEnd) -> Frames:
     return energies
 
 
-def normalise(frames: Frames) -> Frames:
-    """Mean 0 and variance 1 of each filter over the time of the utterance; a constant filter becomes 0."""
+def normalise(energies: Frames, settings: FrontEnd) -> Frames:
+    """Energies of an utterance as the network reads them, (T, filters) to (T, filters).
+
+    What is more than ``floor_db`` below the loudest energy is raised to that. Then each filter, or all of them
+    together, get mean 0 and variance 1 over the time of the utterance; what is constant becomes 0.
+    """
+    if settings.floor_db is not None:
+        energies = np.maximum(energies, energies.max() - np.float32(settings.floor_db * math.log(10) / 10))
+    frames = energies if settings.normalised == "filters" else energies.reshape(-1, 1)
     centred = frames - frames.mean(0, dtype=np.float64)
     spread = np.sqrt(np.einsum("tf,tf->f", centred, centred) / len(frames))
     centred *= np.where(spread > 1e-5, 1.0 / np.maximum(spread, 1e-5), 0.0)
-    normalised: Frames = centred.astype(np.float32)
+    normalised: Frames = centred.astype(np.float32).reshape(energies.shape)
     return normalised
 
 
 def extract(waveform: Waveform, settings: FrontEnd) -> Frames:
     """What the network reads before stacking: normalised LFBE, (T, filters), or the samples themselves, (T, 1)."""
-    return waveform[:, None] if settings.kind == "waveform" else normalise(lfbe(waveform, settings))
+    return waveform[:, None] if settings.kind == "waveform" else normalise(lfbe(waveform, settings), settings)
 
 
 def stack(frames: Frames, width: int) -> Frames:
