@@ -18,7 +18,7 @@ from sa2sr.audio import probe
 from sa2sr.cli import main
 from sa2sr.config import DIMENSIONS, Scale
 from sa2sr.cuts import make_cut, write_cuts
-from sa2sr.errors import CorpusError, TableError
+from sa2sr.errors import CorpusError, TableError, UserError
 from sa2sr.inference.rows import Row
 from sa2sr.inference.table import EmotionTable, Heading
 from sa2sr.submission import SCALE, read_submission, write_submission
@@ -88,6 +88,9 @@ def test_what_a_submission_does_not_name_is_left_out(speech: Path, tmp_path: Pat
     assert (evaluation.metrics["utterances"], evaluation.metrics["left_out"]) == (2, {"without a prediction": 28})
     with (evaluation.folder / "predictions.csv").open() as file:
         assert [row["valence"] for row in csv.DictReader(file)] == ["9.0", "-2.0"]  # as they are
+    (tmp_path / "y.csv").write_text((tmp_path / "x.csv").read_text())
+    with pytest.raises(UserError, match=r"test: holds the evaluation of .*x.csv; choose another folder with --out"):
+        evaluate(tmp_path / "y.csv", [speech / "test.jsonl.gz"])
     (tmp_path / "x.csv").write_text(FILE + "other.wav,1,1,1\n")
     with pytest.raises(CorpusError, match="names none of the utterances"):
         evaluate(tmp_path / "x.csv", [speech / "test.jsonl.gz"])

@@ -23,6 +23,7 @@ from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale
 from sa2sr.cuts import Cut, make_cut, write_cuts
 from sa2sr.errors import CorpusError, UserError
 from sa2sr.inference import load
+from sa2sr.sharing.pack import pack
 from sa2sr.training.evaluate import evaluate
 
 HEADS = ("ctc", "sentiment", "emotion")
@@ -252,6 +253,21 @@ def test_ids_that_are_half_of_a_pair(random_model: Callable[..., Path], spoken: 
         assert [row["id"] for row in csv.DictReader(file)] == [r"\udc80", r"u\ud83d", "u2", "u3"]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")) == result.metrics
     assert "s\ud8000" in result.metrics["by_speaker"]
+
+
+def test_models_side_by_side_keep_their_evaluations(
+    random_model: Callable[..., Path], spoken: MakeCut, tmp_path: Path
+) -> None:
+    """A model that is in no run folder has them in its own, where a copy of it looks for its figures."""
+    write_cuts(tmp_path / "corpus" / "test.jsonl", map(spoken, range(5)))
+    for seed, name in enumerate("ab"):
+        random_model(seed=seed).rename(tmp_path / name)
+        found = evaluate(tmp_path / name, [tmp_path / "corpus" / "test.jsonl"], resamples=2)
+        assert found.folder == tmp_path / name / "evaluation" / "corpus-test"
+    pack(tmp_path / "a", tmp_path / "copy")
+    value = json.loads((tmp_path / "a/evaluation/corpus-test/metrics.json").read_text())["overall"]["valence"]["ccc"]
+    assert f"{value['value']:.3f}" in (tmp_path / "copy" / "README.md").read_text()
+    pack(tmp_path / "b", tmp_path / "a")  # a folder with an evaluation may be replaced
 
 
 def test_the_command_prints_and_saves_beside_the_model(

@@ -168,7 +168,7 @@ def evaluate(
     ],
     manifests: Annotated[list[Path], typer.Argument(metavar="CUTS", help="Manifests with labels.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... beside the model.")
+        Path | None, typer.Option("--out", "-o", help="Folder; by default evaluation/... of the run or the model.")
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap, which gives the intervals.")] = 1000,
     map_scale: MapScaleOption = False,

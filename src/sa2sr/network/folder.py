@@ -22,6 +22,7 @@ INT8_GRAPH_FILE = "model.int8.onnx"  # beside it
 INTERVALS_FILE = "intervals.json"  # of a calibrated model
 ENCODER_FILE = "encoder.json"  # the architecture of a pre-trained encoder
 VOCABULARY_FILE = "vocabulary.json"  # of a regression on words
+EVALUATION_FOLDER = "evaluation"  # of a run, or of a model that is in none
 ENCODER_FOLDER = "encoder"  # of a regression on what a network hears: the model folder of that network
 LABELS_FILE = "labels.json"  # of an exported model: what its graphs read and give
 CARD_FILE = "README.md"  # what people should know of a model
@@ -108,6 +109,11 @@ def is_regression(folder: str | Path) -> bool:
     return (Path(folder) / REGRESSION_FILE).is_file()
 
 
+def run_of(model: Path) -> Path:
+    """The run folder of a model, where its evaluations are; of a model that is in none, its own folder."""
+    return model.resolve().parent if model.resolve().name == "model" else model.resolve()
+
+
 def is_shared(folder: Path) -> bool:
     """Whether a model folder is the package's or in the cache of the hub, so that nothing is to be written there."""
     in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
@@ -121,6 +127,7 @@ def check_place(out: Path) -> None:
         ModelError: if anything else is there
     """
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    there.discard(EVALUATION_FOLDER)
     if there - {*FOLDER_FILES} or (CARD_FILE in there and not there & {WEIGHTS_FILE, GRAPH_FILE}):
         raise ModelError(f"{out}: holds other files than those of a model; name a folder of its own")
 

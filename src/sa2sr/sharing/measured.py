@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sa2sr.config import DIMENSIONS, ModelSettings
 from sa2sr.errors import ModelError
 from sa2sr.files import read_json
-from sa2sr.network.folder import digest_of
+from sa2sr.network.folder import EVALUATION_FOLDER, digest_of
 
 _HEAD_OF = dict.fromkeys(DIMENSIONS, "emotion")  # the others are called as their heads are
 
@@ -57,7 +57,7 @@ def read_evaluations(run: Path, model: str, folder: Path) -> list[Measured]:
         ModelError: if something there is not what ``sa2sr evaluate`` writes, or is of other weights
     """
     found, digest = [], digest_of(folder)
-    for path in sorted(run.glob("evaluation/*/metrics.json")):
+    for path in sorted(run.glob(f"{EVALUATION_FOLDER}/*/metrics.json")):
         try:
             metrics = read_json(path)
             if metrics["name"] != model:

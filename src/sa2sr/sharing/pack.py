@@ -26,6 +26,7 @@ from sa2sr.network.folder import (
     read_calibration,
     read_settings,
     read_stored_weights,
+    run_of,
 )
 from sa2sr.network.hub import hub_name, upload
 from sa2sr.sharing.card import card_text
@@ -142,7 +143,7 @@ def push(
 
 def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFacts | None:
     """What people say of a model; None where they have said nothing."""
-    places = [Path(path)] if path is not None else [source / FACTS_FILE, _run(source) / FACTS_FILE]
+    places = [Path(path)] if path is not None else [source / FACTS_FILE, run_of(source) / FACTS_FILE]
     known = next((each for each in places if path is not None or each.is_file()), None)
     return read_facts(known, licence) if known is not None or licence is not None else None
 
@@ -150,16 +151,11 @@ def _facts(source: Path, path: str | Path | None, licence: str | None) -> CardFa
 def _card(source: Path, settings: ModelSettings, facts: CardFacts | None, name: str, parameters: int) -> str:
     if facts is None and (source / CARD_FILE).is_file():
         return (source / CARD_FILE).read_text(encoding="utf-8", errors="replace")
-    evaluations = [each.of_heads(settings) for each in read_evaluations(_run(source), settings.name, source)]
+    evaluations = [each.of_heads(settings) for each in read_evaluations(run_of(source), settings.name, source)]
     measured = [each for each in evaluations if each.overall]
     calibration = read_calibration(source) if settings.scale is not None else None
     described = facts or CardFacts()
     return card_text(settings, described, measured, calibration, name=name, parameters=parameters or None)
-
-
-def _run(source: Path) -> Path:
-    """The run folder of a model; of one that is in none, the model folder."""
-    return source.resolve().parent if source.resolve().name == "model" else source
 
 
 def _of_no_use(settings: ModelSettings, lean: bool, without: Collection[str], source: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from sa2sr.config import Recipe, Regression, Stage, load_recipe
 from sa2sr.errors import CorpusError, UserError
-from sa2sr.network.folder import WEIGHTS_FILE, find_model
+from sa2sr.network.folder import EVALUATION_FOLDER, WEIGHTS_FILE, find_model
 from sa2sr.studies.naming import file_names
 from sa2sr.studies.records import Place
 from sa2sr.studies.study_settings import FinetuningSets, PretrainingSets, Study, Sweep, System
@@ -49,7 +49,7 @@ class Cell:
 
     def test_folder(self, test: str) -> Path:
         """Where the evaluation on a test set is."""
-        return self.folder / "evaluation" / test
+        return self.folder / EVALUATION_FOLDER / test
 
     @property
     def digest(self) -> str:

@@ -22,7 +22,15 @@ from sa2sr.cuts import custom_fields
 from sa2sr.errors import UserError
 from sa2sr.files import atomic, read_json, write_json
 from sa2sr.intervals import REPORTED_LEVELS, Calibration, coverage
-from sa2sr.network.folder import digest_of, find_model, is_regression, is_shared, read_calibration
+from sa2sr.network.folder import (
+    EVALUATION_FOLDER,
+    digest_of,
+    find_model,
+    is_regression,
+    is_shared,
+    read_calibration,
+    run_of,
+)
 from sa2sr.network.model import load_model
 from sa2sr.speech.utterances import Utterance
 from sa2sr.submission import SCALE
@@ -60,15 +68,15 @@ def evaluate(
         model: a model folder, a run folder, a name on the hub, ``default``, or predictions that are there already: a
             submission to the MSP-Podcast challenges (.csv), whose numbers are taken as they are
         manifests: of cuts
-        out: folder for the results; by default ``evaluation/<manifests>`` beside the model folder or the predictions,
-            and in ``runs/<name>`` for a model of the hub or of the package
+        out: folder for the results; by default ``evaluation/<manifests>`` in the run folder, in a model folder that is
+            in none, beside a submission, or in ``runs/<name>`` for a model of the hub or of the package
         resamples: of the bootstrap
         map_scale: map ratings on another scale linearly onto the model's
         read: ``"reference"`` or ``"recognised"``: the texts that a model reads beside speech; by default as it says
 
     Raises:
         UserError: if ``read`` is given and the model reads no texts, or the default folder holds an evaluation on
-            other manifests
+            other manifests or of another submission
         CorpusError: if no label can be compared with what the model says, or the ratings are on another scale
         ModelError: if there is no such model
         TableError: if the predictions are no submission
@@ -155,32 +163,31 @@ def _judge_intervals(calibration: Calibration | None, heard: Heard, scale: Scale
     }
 
 
-def _default_folder(model: Path, name: str, manifests: Sequence[str | Path], read: str | None) -> Path:
-    """``evaluation/ravdess-test`` beside the model, for the manifest ``ravdess/test.jsonl.gz``.
+def _default_folder(source: Path, name: str, manifests: Sequence[str | Path], read: str | None) -> Path:
+    """``evaluation/ravdess-test`` of a run, a model or a folder of submissions, for ``ravdess/test.jsonl.gz``.
 
     Raises:
-        UserError: if the evaluation on other manifests, of folders of the same name, is there
+        UserError: if the evaluation on other manifests, of folders of the same name, is there, or that of another
+            submission
     """
-    beside = Path("runs") / name if is_shared(model) else model.resolve().parent
+    if is_submission(source):
+        place = source.resolve().parent
+    else:
+        place = Path("runs") / name if is_shared(source) else run_of(source)
     paths = [Path(path).resolve() for path in manifests]
     names = [f"{path.parent.name}-{path.name.removesuffix('.gz').removesuffix('.jsonl')}" for path in paths]
-    folder = beside / "evaluation" / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
-    there = _manifests_of(folder)
-    if there not in (None, [*map(str, paths)]):
-        raise UserError(
-            f"{folder}: holds the evaluation on {', '.join(map(str, there or []))}; choose another folder with --out, "
-            "or remove it"
-        )
-    return folder
-
-
-def _manifests_of(folder: Path) -> list[Any] | None:
-    """What an evaluation is on that is in a folder; None if there is none that says so."""
+    folder = place / EVALUATION_FOLDER / ("+".join(names)[:150] + (f"-{read}" if read is not None else ""))
     try:
-        manifests = read_json(folder / "metrics.json").get("manifests")
-    except ValueError:
-        return None
-    return manifests if isinstance(manifests, list) else None
+        there = read_json(folder / "metrics.json")
+    except ValueError:  # none that says what it is on
+        return folder
+    if isinstance(on := there.get("manifests"), list) and on != [*map(str, paths)]:
+        held = f"on {', '.join(map(str, on))}"
+    elif is_submission(source) and there.get("model") not in (None, str(source.resolve())):
+        held = f"of {there['model']}"
+    else:
+        return folder
+    raise UserError(f"{folder}: holds the evaluation {held}; choose another folder with --out, or remove it")
 
 
 def _write_predictions(path: Path, utterances: Sequence[Utterance], said: Said, categories: Sequence[str]) -> None:
