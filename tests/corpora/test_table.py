@@ -284,8 +284,31 @@ def test_ratings_of_several_people(audio, cuts_of) -> None:
     (problem,) = report.problems
     assert (problem.reason, problem.item) == ("several rows of one file and span", f"{table}, line 3")
     assert (problem.lost, f"'a.wav' as in {table}, line 2; the first is kept." in problem.detail) == ("utterance", True)
-    assert "average their ratings first" in problem.detail
+    assert "--average" in problem.detail
     assert "--id" in problem.detail
+
+
+def test_ratings_of_several_people_are_averaged_on_request(audio, cuts_of, reasons) -> None:
+    table = audio / "t.csv"
+    table.write_text(
+        "id,path,start,end,rater,valence,arousal,emotion,sentiment,text\n"
+        "1,a.wav,0,.5,anna,2,1,sad,negative,\n2,b.wav,,,anna,7,7,happy,,Hi\n3,a.wav,0,0.5,bert,4,,sad,neutral,Oh\n"
+        "4,a.wav,0.5,,bert,5,5,happy,,\n5,a.wav,0,.50,carl,4.5,2,happy,negative,Oh\n6,b.wav,,,bert,2,7,sad,,Hi\n"
+        "7,c.wav,,,anna,4,4,,,\n8,c.wav,,,bert,40,4,,,\n"
+    )
+    report = prepare("table", table, audio / "out", average=True)
+    found = cuts_of(report)["all"]
+    assert list(found) == ["1", "2", "4", "7"]
+    assert custom(found["1"]) == {
+        "valence": 3.5,
+        "activation": 1.5,
+        "emotion": "sad",
+        "sentiment": [pytest.approx(2 / 3), pytest.approx(1 / 3), 0],
+    }
+    assert found["1"].supervisions[0].text == "Oh"
+    assert custom(found["2"]) == {"valence": 4.5, "activation": 7}  # as many say happy as sad
+    assert custom(found["4"])["valence"] == 5
+    assert reasons(report)["rating is outside the scale"] == ["7"]
 
 
 def test_rows_with_ids_of_their_own_are_kept_with_a_warning(audio) -> None:

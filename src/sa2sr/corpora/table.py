@@ -8,13 +8,16 @@ All other columns are optional and recognised by their usual names, such as::
     {"path": "call.wav", "start": 3.2, "end": 6.05, "arousal": 4.5, "split": "test"}
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
-from sa2sr.config import DIMENSIONS, SENTIMENTS, Settings
+from sa2sr.config import DIMENSIONS, SENTIMENTS, Scale, Settings
 from sa2sr.corpora.corpus import Corpus, Entry, Problem, Utterance
 from sa2sr.corpora.options import check_encoding, parse_scale
 from sa2sr.corpora.scanning import AudioFinder
@@ -54,6 +57,7 @@ class Options(Settings):
     scale: str = Field("1-7", description="of the ratings: low-high or low:high, such as 1-5 or -1:1")
     encoding: str = Field("utf-8", description="of the table, such as latin-1")
     language: str | None = Field(None, description="spoken, such as English")
+    average: bool = Field(False, description="the mean of the rows of one file and span, as several people rated them")
     path: str | None = Field(None, description="column of the audio files")
     id: str | None = Field(None, description="column of unique names; by default path, start and end")
     text: str | None = Field(None, description="column of the transcripts")
@@ -81,6 +85,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
     named: frozenset[str] = frozenset()
     decimal_commas = has_decimal_commas(source, options.encoding)
     spans: dict[tuple[object, ...], tuple[str, str]] = {}  # of a file, in a split: name and line
+    rated: dict[tuple[object, ...], list[Utterance]] = {}  # by the same, where they are averaged
     for where, row in read_table(source, problems, options.encoding):
         if row.keys() != named:  # once for CSV, whenever the keys change for JSONL
             named = frozenset(row)
@@ -102,8 +107,9 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             segment = f":{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")
             name = value.get("id") or (path if start is None and end is None else path + segment)
             split = value.get("split", "all").lower()
-            first, line = spans.setdefault((path, start or 0.0, end, split), (name, where))
-            if line != where:
+            span = path, start or 0.0, end, split
+            first, line = spans.setdefault(span, (name, where))
+            if line != where and not options.average:
                 yield _same_span(path, where, line, is_lost=name == first)
                 if name == first:
                     continue
@@ -112,7 +118,7 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
             if wanted is not None and sentiment is None:
                 detail = f"column '{columns['sentiment']}' is '{wanted}', not {', '.join(SENTIMENTS)}"
                 yield Problem("unknown sentiment", name, detail, lost="sentiment")
-            yield Utterance(
+            utterance = Utterance(
                 name,
                 _SPLITS.get(split, split),
                 finder.find(root / path, root / path.replace("\\", "/")),
@@ -127,6 +133,11 @@ def read(source: Path, options: Options) -> Iterator[Entry]:
                 end=end,
                 custom={"sentiment": [float(each == sentiment) for each in SENTIMENTS]} if sentiment else {},
             )
+            if options.average:
+                rated.setdefault(span, []).append(utterance)
+            else:
+                yield utterance
+    yield from map(_averaged, rated.values())
     yield from problems
 
 
@@ -160,10 +171,50 @@ def _span(value: dict[str, str], *, is_named: bool) -> tuple[float | str | None,
 def _same_span(path: str, where: str, first: str, *, is_lost: bool) -> Problem:
     detail = (
         f"'{path}' as in {first}; {'the first is' if is_lost else 'both are'} kept. If several people rated it, "
-        "average their ratings first; else name the columns that tell the rows apart (--id, --start, --end)"
+        "--average takes the mean of their ratings; else name the columns that tell rows apart (--id, --start, --end)"
     )
     lost = "utterance" if is_lost else "nothing (a warning)"
     return Problem("several rows of one file and span", where, detail, lost)
+
+
+def _averaged(rated: Sequence[Utterance]) -> Utterance:
+    """One of the rows of an utterance: ratings and sentiment their means, the emotion what most of them say, if any."""
+
+    def first(values: Iterable[str | None]) -> str | None:
+        return next((value for value in values if value), None)
+
+    emotions = Counter(each.emotion for each in rated if each.emotion is not None).most_common(2)
+    tied = len(emotions) == 2 and emotions[0][1] == emotions[1][1]
+    sentiments = [each.custom["sentiment"] for each in rated if each.custom]
+    return replace(
+        rated[0],
+        text=first(each.text for each in rated) if rated[0].text is not None else None,
+        speaker=first(each.speaker for each in rated),
+        gender=first(each.gender for each in rated),
+        emotion=emotions[0][0] if emotions and not tied else None,
+        ratings={
+            name: _mean(values, rated[0].scale)
+            for name in DIMENSIONS
+            if (values := [each.ratings[name] for each in rated if name in each.ratings])
+        },
+        custom={"sentiment": [sum(each) / len(sentiments) for each in zip(*sentiments, strict=True)]}
+        if sentiments
+        else {},
+    )
+
+
+def _mean(values: Sequence[str | float], scale: Scale | None) -> str | float:
+    """The mean; what is no number on the scale stays as it is, to be reported."""
+    numbers = []
+    for value in values:
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        if not math.isfinite(number) or (scale is not None and scale.excludes(number)):
+            return value
+        numbers.append(number)
+    return sum(numbers) / len(numbers)
 
 
 def _seconds(text: str) -> float | str | None:
