@@ -82,7 +82,7 @@ def test_emotions_and_recording_conditions(random_model: RandomModel, voice: Voi
 
     heading, _, first, *others = run("recording_conditions.py", tmp_path / "cuts.jsonl", model).splitlines()
     assert "activation CCC" in heading
-    assert len(others) == 7
+    assert len(others) == 9
     assert all(row.count("|") == heading.count("|") for row in others)
     name, activation, valence, dominance, angry, happy = first.strip("| ").split(" | ")
     assert name == "as recorded"
@@ -100,5 +100,11 @@ def test_emotions_and_recording_conditions(random_model: RandomModel, voice: Voi
         pairs = [heard[high] > heard[low] for high in (start, start + 4) for low in (2, 3, 6, 7)]
         assert float(printed) == pytest.approx(np.mean(pairs))
 
-    rows = run("emotions_apart.py", tmp_path / "cuts.jsonl", model).splitlines()
-    assert next(row for row in rows if row.startswith("| angry above sad: 6 |")).split("|")[2].split()[0] == angry
+    def printed_auc(*pairs: object) -> str:
+        rows = run("emotions_apart.py", *pairs).splitlines()
+        return next(row for row in rows if row.startswith("| angry above sad: 6 |")).split("|")[2].split()[0]
+
+    assert printed_auc(tmp_path / "cuts.jsonl", model) == angry
+    for part in (0, 1):
+        write_cuts(tmp_path / f"{part}.jsonl", cuts[4 * part : 4 * part + 4])
+    assert printed_auc(tmp_path / "0.jsonl", model, tmp_path / "1.jsonl", model) == angry  # parts of a whole
