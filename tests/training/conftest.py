@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from sa2sr.audio import probe
 from sa2sr.config import DIMENSIONS, SENTIMENTS, Recipe, Scale
@@ -91,8 +92,11 @@ def make_recipe(manifests: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session", autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    """Networks this small are not worth a GPU; ACCELERATE_USE_CPU=false tests trainings on one all the same."""
+def on_the_cpu() -> Iterator[bool]:
+    """Whether it is there that trainings are tested.
+
+    Networks this small are not worth a GPU; ACCELERATE_USE_CPU=false tests trainings on one all the same.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", os.environ.get("ACCELERATE_USE_CPU", "true"))
-        yield
+        yield os.environ["ACCELERATE_USE_CPU"] == "true" or not torch.cuda.is_available()

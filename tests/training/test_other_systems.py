@@ -273,10 +273,4 @@ def test_from_the_package_s_own_encoder(manifests: tuple[Path, Path], tmp_path: 
     assert tuned.settings.drifted == ("ctc", "sentiment")
     for name, weights in shipped.encoder.named_parameters():  # an epoch of a dozen utterances takes them nowhere else
         assert (tuned.encoder.get_parameter(name) - weights).abs().max() < 0.05
-    documented = load_recipe("sa2sr-small", ["encoder.layers=3"])
-    train(
-        documented.model_copy(update={"finetuning": recipe.finetuning}),
-        "finetuning",
-        tmp_path / "documented",
-        "default",
-    )
+    train(load_recipe("from-default", changes), "finetuning", tmp_path / "documented", "default")

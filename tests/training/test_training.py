@@ -259,7 +259,9 @@ def test_another_end_of_a_cosine_is_told(
 def test_bf16_is_close_to_fp32_and_keeps_whole_weights(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     histories = []
     for precision in ("fp32", "bf16"):
-        changes = {"precision": precision, "objectives": {"ctc": {}, "sentiment": {"weight": 20}, "emotion": {}}}
+        # No dropout: of the same seed a GPU draws other masks in another precision.
+        objectives = {"ctc": {}, "sentiment": {"weight": 20}, "emotion": {"dropout": 0}}
+        changes = {"precision": precision, "objectives": objectives}
         recipe = make_recipe({f"pretraining.{key}": value for key, value in changes.items()})
         run = train(recipe, "pretraining", tmp_path / precision)
         histories.append(run.history())
@@ -270,7 +272,7 @@ def test_bf16_is_close_to_fp32_and_keeps_whole_weights(make_recipe: MakeRecipe, 
 
 
 def test_a_store_and_frames_on_the_fly_are_the_same_but_for_half_precision(
-    make_recipe: MakeRecipe, tmp_path: Path
+    make_recipe: MakeRecipe, on_the_cpu: bool, tmp_path: Path
 ) -> None:
     histories = []
     for source in ("store", "on-the-fly"):
@@ -282,13 +284,16 @@ def test_a_store_and_frames_on_the_fly_are_the_same_but_for_half_precision(
         histories.append(train(recipe, "pretraining", tmp_path / source).history())
     for one, other in zip(*histories, strict=True):
         assert one["train"] == pytest.approx(other["train"], rel=2e-3)
-        assert one["train"] != other["train"]
+        if on_the_cpu:  # TensorFloat-32 rounds to as many bits
+            assert one["train"] != other["train"]
 
 
-def test_processes_that_load_what_is_recorded_anew_change_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """On a CPU the training loads itself unless told otherwise."""
+def test_processes_that_load_what_is_recorded_anew_change_nothing(
+    make_recipe: MakeRecipe, on_the_cpu: bool, tmp_path: Path
+) -> None:
+    """On a CPU the training loads itself unless told otherwise, and for a GPU at most eight processes do."""
     histories = []
-    for workers, living in ((0, 0), (2, 2)):
+    for workers, living in ((0, range(1) if on_the_cpu else range(1, 9)), (2, range(2, 3))):
         changes = {
             "augmentation": {"recording": 0.7},
             "features.workers": workers,
@@ -297,7 +302,7 @@ def test_processes_that_load_what_is_recorded_anew_change_nothing(make_recipe: M
         recipe = make_recipe({f"pretraining.{key}": value for key, value in changes.items()})
         trainer = Trainer(recipe, "pretraining", RunFolder(tmp_path / str(workers)), None)
         trainer.run()
-        assert len(multiprocessing.active_children()) == living  # for as long as the training, not for an epoch
+        assert len(multiprocessing.active_children()) in living  # for as long as the training, not for an epoch
         histories.append(without_times(trainer.folder))
         del trainer
     assert histories[0] == histories[1]

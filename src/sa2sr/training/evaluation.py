@@ -51,7 +51,8 @@ def predict_dataset(
     own = list(batches[accelerator.process_index :: accelerator.num_processes])
     values: dict[str, dict[int, Any]] = {name: {} for name in model.tasks()}
     losses, counts, failures = Counter[str](), Counter[str](), list[str]()
-    with alone(), accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
+    precise = torch.backends.cudnn.flags(allow_tf32=False)  # as a prediction is
+    with alone(), precise, accelerator.autocast(AutocastKwargs(enabled=not in_full_precision)):
         for items, batch in zip(own, BatchLoader(dataset)(own), strict=True):
             failures += batch.failures.values()
             rows = {row: item.index for row, item in enumerate(items) if row not in batch.failures}

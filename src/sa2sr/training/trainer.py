@@ -30,6 +30,8 @@ from sa2sr.training.optimisation import (
 )
 from sa2sr.training.run import RunFolder, fingerprint
 
+MOST_LOADERS = 8  # unless told otherwise: each takes seconds to start, and more would wait for the GPU
+
 
 def train(recipe: Recipe, stage: str, out: str | Path, start_from: str | Path | None = None) -> RunFolder:
     """Train a stage of a recipe, or go on with a training that was interrupted.
@@ -102,7 +104,7 @@ class Trainer:
         if self.stage.features.workers or self.accelerator.device.type == "cpu":
             return self.stage.features.workers
         processes: int = self.accelerator.num_processes
-        return max(1, processors() // processes - 1)  # a GPU is faster than one process can decode
+        return min(MOST_LOADERS, max(1, processors() // processes - 1))  # a GPU is faster than one process can decode
 
     def _tell_new_schedule(self, earlier: Stage) -> None:
         """A cosine ends with the last epoch: with another number of epochs the run goes on at another rate."""

@@ -31,14 +31,15 @@ class Apc(FramePrediction):
 
     def loss(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
         """Absolute error, mean over features and over all frames of the batch that are far enough from the start."""
-        errors = self._errors(states, lengths, batch)[0]
+        errors = self._errors(states, lengths, batch)
         return mean_where(errors, torch.ones_like(errors, dtype=torch.bool))
 
-    def _errors(self, states: Tensor, lengths: Tensor, batch: "Batch") -> tuple[Tensor, Tensor]:
-        """Mean absolute error of each predicted frame, (N,), and the row of its utterance, (N,)."""
+    def _errors(self, states: Tensor, lengths: Tensor, batch: "Batch") -> Tensor:
+        """Mean absolute error of each predicted frame, (N,), utterance by utterance."""
         rows, times = valid_steps(lengths - self.steps, states.shape[1]).nonzero(as_tuple=True)
         predicted = self.output(states[rows, times]).float()
-        return (predicted - batch.frames[rows, times + self.steps]).abs().mean(-1), rows
+        errors: Tensor = (predicted - batch.frames[rows, times + self.steps]).abs().mean(-1)
+        return errors
 
     def predict(self, states: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
         """For each step the frame ``steps`` later, (T', D), the last ones of which nobody has heard."""
@@ -47,9 +48,9 @@ class Apc(FramePrediction):
 
     def evaluate(self, states: Tensor, lengths: Tensor, batch: "Batch") -> list[tuple[float, int]]:
         """The sum of the frames' errors in each utterance, and their number."""
-        errors, rows = self._errors(states, lengths, batch)
-        sums = torch.zeros(len(lengths), device=errors.device).index_add(0, rows, errors)
-        return list(zip(sums.tolist(), (lengths - self.steps).clamp(min=0).tolist(), strict=True))
+        errors = self._errors(states, lengths, batch)
+        counts = (lengths - self.steps).clamp(min=0).tolist()
+        return [(each.sum().item(), count) for each, count in zip(torch.split(errors, counts), counts, strict=True)]
 
     def score(self, predictions: Sequence[tuple[float, int]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """Mean absolute error of a feature, in standard deviations of its filter over the utterance."""
