@@ -1,4 +1,5 @@
-"""What other recording conditions do to predictions: a row for each, with CCCs and AUCs of activation.
+"""What other recording conditions do to predictions: a row for each, with CCCs, AUCs of activation, and by how many
+points activation and valence move on average.
 
     python examples/recording_conditions.py CUTS [MODEL] > recording-conditions.md
 
@@ -24,6 +25,7 @@ RATE = 16_000  # Hz
 Condition = Callable[[Waveform, np.random.Generator], Waveform]
 CONDITIONS: dict[str, Condition] = {
     "as recorded": lambda waveform, random: waveform,
+    "15 ms cut off in front": lambda waveform, random: waveform[15 * RATE // 1000 :],
     "pauses at the ends cut off": lambda waveform, random: cut_pauses(waveform, RATE),
     "30 dB softer": lambda waveform, random: change_level(waveform, -30),
     "telephone band": lambda waveform, random: limit_band(waveform, RATE, 300, 3400),
@@ -35,6 +37,7 @@ CONDITIONS: dict[str, Condition] = {
     "white noise, 10 dB below": lambda waveform, random: add_noise(waveform, 10, 0, random),
 }
 PAIRS = (("angry", "sad"), ("happy", "sad"))
+MOVED = ("activation", "valence")
 
 
 def main(manifest: str, name: str = "default") -> None:
@@ -45,6 +48,8 @@ def main(manifest: str, name: str = "default") -> None:
     ratings = np.array([utterance.ratings for utterance in utterances])
     emotions = np.array([utterance.category or "" for utterance in utterances])
     columns = [f"{name} CCC" for name in DIMENSIONS] + [f"{high} above {low} AUC" for high, low in PAIRS]
+    columns += [f"{name} moves by" for name in MOVED]
+    recorded = None
     print(f"| {model.settings.name}: {len(utterances)} utterances | {' | '.join(columns)} |")
     print("| --- |" + " ---: |" * len(columns))
     for condition, change in CONDITIONS.items():
@@ -58,6 +63,9 @@ def main(manifest: str, name: str = "default") -> None:
         for high, low in PAIRS:
             chosen = np.isin(emotions, (high, low))
             found.append(auc(predictions[chosen, 0], emotions[chosen] == high) if chosen.any() else np.nan)
+        recorded = predictions if recorded is None else recorded
+        moves = np.abs(predictions - recorded).mean(axis=0)
+        found += [moves[DIMENSIONS.index(name)] for name in MOVED]
         print(f"| {condition} | {' | '.join(f'{value:.3f}' for value in found)} |")
 
 

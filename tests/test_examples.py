@@ -82,10 +82,14 @@ def test_emotions_and_recording_conditions(random_model: RandomModel, voice: Voi
 
     heading, _, first, *others = run("recording_conditions.py", tmp_path / "cuts.jsonl", model).splitlines()
     assert "activation CCC" in heading
-    assert len(others) == 9
+    assert len(others) == 10
     assert all(row.count("|") == heading.count("|") for row in others)
-    name, activation, valence, dominance, angry, happy = first.strip("| ").split(" | ")
-    assert name == "as recorded"
+    name, activation, valence, dominance, angry, happy, *still = first.strip("| ").split(" | ")
+    assert (name, still) == ("as recorded", ["0.000", "0.000"])
+    cut_off, *_, by = others[0].strip("| ").split(" | ")
+    later = [sa2sr.load(model).predict(voice(1.0, number)[240:], 16_000)[0].valence for number in range(8)]
+    assert cut_off == "15 ms cut off in front"
+    assert float(by) == pytest.approx(np.abs(table.column("valence") - later).mean(), abs=6e-4)
     for printed, dimension, truth in (
         (activation, "activation", 1 + 0.5 * np.arange(8)),
         (valence, "valence", 5 - 0.3 * np.arange(8)),
