@@ -50,7 +50,8 @@ class Apc(FramePrediction):
         """The sum of the frames' errors in each utterance, and their number."""
         errors = self._errors(states, lengths, batch)
         counts = (lengths - self.steps).clamp(min=0).tolist()
-        return [(each.sum().item(), count) for each, count in zip(torch.split(errors, counts), counts, strict=True)]
+        sums = torch.stack([each.sum() for each in torch.split(errors, counts)])
+        return list(zip(sums.tolist(), counts, strict=True))
 
     def score(self, predictions: Sequence[tuple[float, int]], utterances: Sequence["Utterance"]) -> dict[str, float]:
         """Mean absolute error of a feature, in standard deviations of its filter over the utterance."""
