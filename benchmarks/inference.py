@@ -221,7 +221,7 @@ def decode(files: list[Path]) -> None:
 
 def decode_and_run(model: Model, files: list[Path], frames: list[Any]) -> None:
     """What nobody can do without: decoding, and onnxruntime on frames that are there already."""
-    session, filters = model.engine.session, model.settings.frontend.filters  # type: ignore[attr-defined]
+    session, filters = model.engine.session(), model.settings.frontend.filters  # type: ignore[attr-defined]
     decode(files)
     for each in frames:
         given = each.reshape(1, -1, filters)

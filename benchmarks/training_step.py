@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--utterances", type=int, default=48, help="of 2 to 16 seconds")
     parser.add_argument("--batch-seconds", type=float, default=240, help="of padded audio in a batch at most")
+    parser.add_argument("--batch-utterances", type=int, default=64, help="in a batch at most")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     arguments = parser.parse_args()
 
@@ -56,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_speech(folder, arguments.utterances)
-        recipe = paper_recipe(folder, manifest, arguments.batch_seconds, arguments.precision)
+        recipe = paper_recipe(folder, manifest, arguments)
         trainer = Trainer(recipe, "pretraining", RunFolder(folder / "run"), None)
         seconds = time_steps(trainer, arguments.repetitions)
 
@@ -78,18 +79,18 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def paper_recipe(folder: Path, manifest: Path, batch_seconds: float, precision: str) -> Recipe:
-    """The paper's network and losses, in batches for one processor."""
+def paper_recipe(folder: Path, manifest: Path, arguments: argparse.Namespace) -> Recipe:
+    """The paper's network and losses, in batches for one processor unless other ones are asked for."""
     changes = {
         "train": manifest,
         "dev": manifest,
         "features.store": folder / "store",
         "features.workers": 1,
-        "precision": precision,
+        "precision": arguments.precision,
         "augmentation.speeds": [1.0],
         "optimiser.kind": "adamw",
-        "batches.seconds": batch_seconds,
-        "batches.utterances": 64,
+        "batches.seconds": arguments.batch_seconds,
+        "batches.utterances": arguments.batch_utterances,
     }
     return load_recipe("sa2sr", [f"pretraining.{key}={value}" for key, value in changes.items()])
 

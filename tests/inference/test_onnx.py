@@ -23,7 +23,7 @@ from sa2sr.errors import ModelError
 from sa2sr.inference.assembly import Graph, Weights
 from sa2sr.inference.engine import OnnxEngine, TorchEngine
 from sa2sr.inference.export import export
-from sa2sr.inference.graph import build_graph
+from sa2sr.inference.graph import OUTPUTS, build_graph
 from sa2sr.network.folder import read_settings, read_weights
 from sa2sr.network.model import SpeechModel, load_model
 from sa2sr.speech.features import stack
@@ -159,6 +159,29 @@ def test_any_network_on_any_batch(
     onnx.checker.check_model(graph, full_check=True)
     outputs = by_onnx(session_of(graph), utterances, padding, fill)
     assert_same(outputs, expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(model_settings(), st.sets(st.sampled_from(["ctc", "sentiment", "category"])), st.integers(0, 99))
+def test_a_graph_has_the_heads_that_are_heard_and_those_that_emotions_are_told_from(
+    chosen: ModelSettings, heads: set[str], seed: int
+) -> None:
+    weights = weights_of(random_network(chosen, seed, gain=2))
+    frames = np.random.default_rng(seed).standard_normal((40, chosen.frontend.filters), dtype=np.float32)
+    whole, part = build_graph(chosen, weights), build_graph(chosen, weights, heads=heads)
+    onnx.checker.check_model(part, full_check=True)
+    outputs, expected = (by_onnx(session_of(graph), [frames], 0, 0.0) for graph in (part, whole))
+    for name, value in outputs.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    needed = {"emotion", *heads, *chosen.read_by_emotion} & chosen.objectives.active().keys()
+    assert outputs.keys() == {name for name, (task, _) in OUTPUTS.items() if task in {"", *needed}}
+    parts = {f"objectives.{task}" for task, _ in OUTPUTS.values() if task not in needed}
+    left_out = sum(array.size for name, array in weights.items() if ".".join(name.split(".")[:2]) in parts)
+    assert numbers_in(part) + left_out <= numbers_in(whole)
+
+
+def numbers_in(graph: onnx.ModelProto) -> int:
+    return sum(onnx.numpy_helper.to_array(each).size for each in graph.graph.initializer)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,13 @@ class ModelSettings(Settings):
         """Whether emotions are told from texts beside speech."""
         return self.objectives.emotion is not None and self.objectives.emotion.text is not None
 
+    @property
+    def read_by_emotion(self) -> set[str]:
+        """The heads whose outputs emotions are told from."""
+        inputs = self.objectives.emotion.inputs if self.objectives.emotion is not None else ()
+        heads = {HEAD_OF_INPUT[each] for each in inputs if each in HEAD_OF_INPUT}
+        return heads | {"ctc"} if self.reads_texts else heads
+
     @model_validator(mode="after")
     def _what_emotions_are_told_from_is_there(self) -> "ModelSettings":
         emotion = self.objectives.emotion

@@ -1,7 +1,7 @@
 """What computes: an engine takes the frames of a batch of clips and gives their emotions."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -79,12 +79,26 @@ def make_engine(
             raise ModelError(f"device '{device}' cannot be used: the onnx engine computes on the CPU")
         if exported:
             return OnnxEngine(folder / (INT8_GRAPH_FILE if int8 else GRAPH_FILE), settings)
-        return OnnxEngine(build_graph(settings, read_weights(folder), int8=int8).SerializeToString(), settings)
+        return OnnxEngine(Weighted(settings, read_weights(folder), int8), settings)
     if exported:
         raise ModelError(f"{folder}: is an exported model, which the onnx engine runs, not the torch engine")
     if int8:
         raise ModelError("int8 is the onnx engine's; the torch engine computes in single precision")
     return TorchEngine(folder, device)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A network whose graphs are built when they are needed, each with the heads that are heard and no others."""
+
+    settings: ModelSettings
+    weights: Mapping[str, NDArray[np.float32]]
+    int8: bool = False
+
+    def graph(self, heads: Collection[str]) -> bytes:
+        """As :func:`sa2sr.inference.graph.build_graph`, in the form of a file."""
+        graph = build_graph(self.settings, self.weights, heads=heads, int8=self.int8)
+        return bytes(graph.SerializeToString())
 
 
 class OnnxEngine(Engine):
@@ -94,11 +108,11 @@ class OnnxEngine(Engine):
     predicted beside it. In int8 they would not even be close, since the scale of the integers is that of a batch.
     """
 
-    def __init__(self, graph: Path | bytes, settings: ModelSettings, threads: int | None = None) -> None:
+    def __init__(self, source: "Path | Weighted", settings: ModelSettings, threads: int | None = None) -> None:
         """Load a graph.
 
         Args:
-            graph: a file, or what would be in it
+            source: of an exported model, the file with its graph; or what graphs are built from
             settings: of its model
             threads: clips at a time; by default as many as there are cores, or as OMP_NUM_THREADS says
 
@@ -107,33 +121,36 @@ class OnnxEngine(Engine):
         """
         self.filters = settings.frontend.filters
         self.dimensions = DIMENSIONS if settings.objectives.emotion else ()
-        self.session = session(graph)
         self.threads = threads or cores()
+        self._source, self._sessions = source, dict[frozenset[str], Any]()
         self._pool: ThreadPoolExecutor | None = None
-        source = str(graph) if isinstance(graph, Path) else f"the graph of '{settings.name}'"
-        expected = {"frames": ["B", "T", self.filters], "lengths": ["B"]}
-        if {each.name: each.shape for each in self.session.get_inputs()} != expected:
-            raise ModelError(f"{source}: does not read LFBE of {self.filters} filters, which config.yaml says")
-        outputs = {each.name: each.shape for each in self.session.get_outputs()}
-        if missing := {*outputs_of(settings)} - outputs.keys():
-            raise ModelError(f"{source}: has no output '{min(missing)}', which config.yaml says")
-        if (count := len(settings.categories)) and outputs["category"] != ["B", count]:
-            raise ModelError(f"{source}: does not tell {count} categories apart, which config.yaml says")
+        session = self.session()
+        if isinstance(source, Path):
+            _check_exported(session, settings, source)
+
+    def session(self, heads: Collection[str] = ()) -> Any:
+        """The onnxruntime session that hears these heads beside emotions, with as few others as may be."""
+        wanted = frozenset[str]() if isinstance(self._source, Path) else frozenset(heads)
+        if wanted not in self._sessions:
+            graph = self._source if isinstance(self._source, Path) else self._source.graph(wanted)
+            self._sessions[wanted] = make_session(graph)
+        return self._sessions[wanted]
 
     def hear(self, frames: Sequence[Frames], heads: Collection[str] = ()) -> list[Outputs]:
         """As :meth:`Engine.hear`."""
+        session = self.session(heads)
         if len(frames) < 2 or self.threads < 2:
-            return [self._hear(each, heads) for each in frames]
+            return [self._hear(session, each, heads) for each in frames]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads)
-        return list(self._pool.map(self._hear, frames, repeat(heads)))
+        return list(self._pool.map(self._hear, repeat(session), frames, repeat(heads)))
 
-    def _hear(self, stacked: Frames, heads: Collection[str]) -> Outputs:
+    def _hear(self, session: Any, stacked: Frames, heads: Collection[str]) -> Outputs:
         # What fills the last stacked frame counts as frames here, which gives the same.
         frames = stacked.reshape(1, -1, self.filters)
         lengths = np.array([frames.shape[1]], np.int64)
         wanted = {**{name: name for name in self.dimensions}, **{head: _OUTPUTS[head] for head in heads}}
-        values = self.session.run([*wanted.values()], {"frames": frames, "lengths": lengths})
+        values = session.run([*wanted.values()], {"frames": frames, "lengths": lengths})
         said = {name: each[0] for name, each in zip(wanted, values, strict=True)}
         emotions = np.array([said.get(name, np.nan) for name in DIMENSIONS], np.float32)
         transcript = read_ctc(said["ctc"].argmax(-1).tolist()) if "ctc" in said else None
@@ -186,7 +203,7 @@ class TorchEngine(Engine):
         return [Outputs(*each) for each in zip(emotions, *others, strict=True)]
 
 
-def session(graph: Path | bytes) -> Any:
+def make_session(graph: Path | bytes) -> Any:
     """An onnxruntime session of one thread."""
     try:
         import onnxruntime
@@ -205,6 +222,19 @@ def session(graph: Path | bytes) -> Any:
     except Exception as error:  # onnxruntime's have no base of their own
         name = graph if isinstance(graph, Path) else "the graph of the model"
         raise ModelError(f"{name}: is not a graph that onnxruntime runs ({str(error).splitlines()[0][:300]})") from None
+
+
+def _check_exported(session: Any, settings: ModelSettings, graph: Path) -> None:
+    """Raise a ModelError where a graph is not that of such a model."""
+    filters, count = settings.frontend.filters, len(settings.categories)
+    expected = {"frames": ["B", "T", filters], "lengths": ["B"]}
+    if {each.name: each.shape for each in session.get_inputs()} != expected:
+        raise ModelError(f"{graph}: does not read LFBE of {filters} filters, which config.yaml says")
+    outputs = {each.name: each.shape for each in session.get_outputs()}
+    if missing := {*outputs_of(settings)} - outputs.keys():
+        raise ModelError(f"{graph}: has no output '{min(missing)}', which config.yaml says")
+    if count and outputs["category"] != ["B", count]:
+        raise ModelError(f"{graph}: does not tell {count} categories apart, which config.yaml says")
 
 
 def cores() -> int:

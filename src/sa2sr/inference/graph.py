@@ -8,7 +8,7 @@ What the graph reads is in :data:`INPUTS`; what it gives depends on the tasks of
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sa2sr.config import ALPHABET, DIMENSIONS, SENTIMENTS, ModelSettings, ReadoutSettings, SentimentSettings
 from sa2sr.errors import ModelError
 from sa2sr.inference.assembly import Axis, Graph, Weight, Weights, axes, type_of
+from sa2sr.network.folder import without_heads
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,6 +33,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {  # name -> (task, what it is)
     **dict.fromkeys(DIMENSIONS, ("emotion", "on the scale of the ratings, not clipped to it, (B,)")),
     "category": ("category", "probabilities of the K categories, (B, K)"),
 }
+_TASKS = {task for task, _ in OUTPUTS.values() if task}
 _CHARACTERS = 1 + len(ALPHABET)  # with the blank
 _AXES: dict[str, tuple[Axis, ...]] = {
     "logits": ("B", "T_stacked", _CHARACTERS),
@@ -48,12 +50,16 @@ def outputs_of(settings: ModelSettings) -> list[str]:
     return [name for name, (task, _) in OUTPUTS.items() if task in tasks]
 
 
-def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8: bool = False) -> "ModelProto":
+def build_graph(
+    settings: ModelSettings, weights: Mapping[str, Weight], *, heads: Collection[str] | None = None, int8: bool = False
+) -> "ModelProto":
     """Build the graph of a model.
 
     Args:
         settings: of the model
         weights: by the names that they have in a model folder
+        heads: tasks that are heard beside the emotions, such as ``ctc``; by default all. The others are left out,
+            since onnxruntime computes whatever a graph has, wanted or not
         int8: multiply in the encoder by 8-bit integers
 
     Raises:
@@ -71,10 +77,12 @@ def build_graph(settings: ModelSettings, weights: Mapping[str, Weight], *, int8:
             f"the model '{settings.name}' cannot be exported or run by the onnx engine: it reads what it recognises, "
             "which ONNX cannot; the torch engine predicts with it"
         )
+    kept = {"emotion", *settings.read_by_emotion, *(_TASKS if heads is None else heads)}
+    of_no_output = [name for name in settings.objectives.active() if name not in kept]
+    settings, weights = without_heads(settings, weights, of_no_output)
     frontend, objectives = settings.frontend, settings.objectives
     inputs = objectives.emotion.inputs if objectives.emotion else ()
-    of_no_output = {f"objectives.{name}" for name, task in objectives.active().items() if task.stays_behind}
-    graph = Graph(Weights({n: w for n, w in weights.items() if ".".join(n.split(".")[:2]) not in of_no_output}))
+    graph = Graph(Weights(weights))
     frames, steps = _stack(graph, "frames", "lengths", frontend.stack, frontend.dimension)
     graph("Identity", steps, name="steps")
     short_steps = graph("Cast", steps, to=type_of(np.int32))  # the LSTM operator's type of lengths

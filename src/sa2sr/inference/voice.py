@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2sr.errors import ModelError
-from sa2sr.inference.engine import session
+from sa2sr.inference.engine import make_session
 from sa2sr.inference.windows import Part
 from sa2sr.speech.features import Waveform
 
@@ -32,7 +32,7 @@ class VoiceDetector:
     """Probabilities of speech in a waveform that comes in blocks."""
 
     def __init__(self) -> None:
-        self._session = session(_network())
+        self._session = make_session(_network())
         self._state = {name: np.zeros((1, 1, 128), np.float32) for name in "hc"}
         self._waiting: Waveform = np.zeros(CONTEXT, np.float32)  # with what the next frame hears before it
 

@@ -1,9 +1,11 @@
 """The model folder on disk: where it is, and what its settings say. It needs no network, so that others may run it."""
 
 import os
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from sa2sr.errors import ModelError, RecipeError
 from sa2sr.files import read_json, write_json
 from sa2sr.intervals import Calibration
 from sa2sr.network.pretrained.configuration import read_configuration
+
+AnyWeight = TypeVar("AnyWeight", bound=NDArray[Any])
 
 SETTINGS_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -213,6 +217,18 @@ def read_stored_weights(folder: str | Path) -> dict[str, NDArray[np.floating]]:
         if not np.isfinite(array).all():
             raise ModelError(f"{path}: {name} holds numbers that are not finite")
     return weights
+
+
+def without_heads(
+    settings: ModelSettings, weights: Mapping[str, AnyWeight], heads: Collection[str]
+) -> tuple[ModelSettings, dict[str, AnyWeight]]:
+    """Settings and weights of the same network without some of its heads."""
+    kept = settings.objectives.model_copy(update=dict.fromkeys(heads))
+    drifted = tuple(name for name in settings.drifted if name not in heads)
+    scale = settings.scale if kept.emotion else None
+    parts = tuple(f"objectives.{name}." for name in heads)
+    fewer = settings.model_copy(update={"objectives": kept, "drifted": drifted, "scale": scale})
+    return fewer, {name: array for name, array in weights.items() if not name.startswith(parts)}
 
 
 def read_calibration(folder: str | Path) -> Calibration | None:

@@ -2,14 +2,13 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2sr.config import ModelSettings, to_yaml
-from sa2sr.config.objectives import HEAD_OF_INPUT
 from sa2sr.errors import ModelError
 from sa2sr.files import atomic, write_text
 from sa2sr.network.folder import (
@@ -27,6 +26,7 @@ from sa2sr.network.folder import (
     read_settings,
     read_stored_weights,
     run_of,
+    without_heads,
 )
 from sa2sr.network.hub import hub_name, upload
 from sa2sr.sharing.card import card_text
@@ -75,7 +75,7 @@ def pack(
     settings = read_settings(source, exported=exported)
     weights: Weights = {} if exported else read_stored_weights(source)
     if dropped := _of_no_use(settings, lean, without, source):
-        settings, weights = _without_heads(settings, weights, dropped, source)
+        settings, weights = without_heads(settings, weights, dropped)
     if half:
         weights = _half(weights, source)
     facts = _facts(source, card, licence)
@@ -163,24 +163,12 @@ def _of_no_use(settings: ModelSettings, lean: bool, without: Collection[str], so
     objectives = settings.objectives.active()
     if missing := [name for name in without if name not in objectives]:
         raise ModelError(f"{source}: has no head {missing[0]} to leave out; it has {', '.join(objectives)}")
-    if (emotion := settings.objectives.emotion) is not None and "emotion" not in without:
-        read = {HEAD_OF_INPUT.get(each) for each in emotion.inputs} | ({"ctc"} if settings.reads_texts else set())
-        if needed := [name for name in without if name in read]:
-            raise ModelError(f"{source}: emotion reads what {needed[0]} says, which cannot be left out")
-    return [name for name, task in objectives.items() if name in without or (lean and task.stays_behind)]
-
-
-def _without_heads(
-    settings: ModelSettings, weights: Weights, dropped: Sequence[str], source: Path
-) -> tuple[ModelSettings, Weights]:
-    if len(dropped) == len(settings.objectives.active()):
+    if "emotion" not in without and (needed := [name for name in without if name in settings.read_by_emotion]):
+        raise ModelError(f"{source}: emotion reads what {needed[0]} says, which cannot be left out")
+    dropped = [name for name, task in objectives.items() if name in without or (lean and task.stays_behind)]
+    if len(dropped) == len(objectives):
         raise ModelError(f"{source}: has no heads but {', '.join(dropped)}, of which a model needs one")
-    kept = settings.objectives.model_copy(update=dict.fromkeys(dropped))
-    drifted = tuple(name for name in settings.drifted if name not in dropped)
-    parts = tuple(f"objectives.{name}." for name in dropped)
-    scale = settings.scale if kept.emotion else None
-    fewer = settings.model_copy(update={"objectives": kept, "drifted": drifted, "scale": scale})
-    return fewer, {name: array for name, array in weights.items() if not name.startswith(parts)}
+    return dropped
 
 
 def _half(weights: Weights, source: Path) -> Weights:

@@ -17,7 +17,7 @@ from sa2sr.config import FrontEnd
 Waveform = NDArray[np.float32]  # (samples,), mono, -1 to 1
 Frames = NDArray[np.float32]  # (T, filters)
 
-PRE_EMPHASIS = 0.97
+PRE_EMPHASIS = np.float32(0.97)
 LOW_HZ = 20.0
 BELOW_NYQUIST_HZ = 400.0  # the highest filter ends here below half the sampling rate
 FLOOR = float(np.finfo(np.float32).eps)  # of an energy, before the logarithm
@@ -45,30 +45,49 @@ def lfbe(waveform: Waveform, settings: FrontEnd) -> Frames:
     """
     if waveform.ndim != 1 or waveform.size == 0:
         raise ValueError(f"a waveform must have the shape (samples,) and not be empty, got {waveform.shape}")
+    frames, offsets = _emphasised_frames(waveform.astype(np.float32, copy=False), settings)
+    taper, filters = _povey_window(settings.window_samples), _mel_filters(settings)
+    size = _fft_size(settings.window_samples)
+    energies: Frames = np.empty((len(frames), settings.filters), np.float32)
+    shaped = np.empty((min(_BLOCK, len(frames)), settings.window_samples), np.float32)
+    for start in range(0, len(frames), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        windowed = np.subtract(frames[block], offsets[block], out=shaped[: len(frames) - start])
+        windowed *= taper
+        spectrum = rfft(windowed, size)
+        power = spectrum.real**2
+        power += spectrum.imag**2
+        np.matmul(power, filters, out=energies[block])
+    np.maximum(energies, FLOOR, out=energies)
+    np.log(energies, out=energies)
+    return energies
+
+
+def _emphasised_frames(waveform: Waveform, settings: FrontEnd) -> tuple[Frames, Frames]:
+    """Overlapping frames after pre-emphasis, (T, window), and what the mean of each still adds to it, (T, 1).
+
+    Kaldi takes the mean off a frame before it emphasises it. Both are linear, so that the waveform is emphasised once
+    for all frames, and (1 - 0.97) of its mean taken off a frame afterwards. That differs in the first sample of a
+    frame alone, whose predecessor is in no frame of Kaldi's; the window makes it 0.
+    """
     window, step = settings.window_samples, settings.step_samples
     count = frame_count(waveform.size, settings)
     before = (window - step) // 2
     after = max(0, (count - 1) * step + window - before - waveform.size)
-    padded = np.pad(waveform.astype(np.float32, copy=False), (before, after), mode="symmetric")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::step][:count]
-    taper, filters = _povey_window(window), _mel_filters(settings)
-    size = _fft_size(window)
-    energies: Frames = np.empty((count, settings.filters), np.float32)
-    for start in range(0, count, _BLOCK):
-        block = frames[start : start + _BLOCK]
-        block = block - block.mean(1, keepdims=True)
-        shaped = np.empty_like(block)
-        np.multiply(block[:, :-1], -PRE_EMPHASIS, out=shaped[:, 1:])
-        shaped[:, 0] = -PRE_EMPHASIS * block[:, 0]
-        shaped += block
-        shaped *= taper
-        spectrum = rfft(shaped, size)
-        power = spectrum.real**2
-        power += spectrum.imag**2
-        np.matmul(power, filters, out=energies[start : start + _BLOCK])
-    np.maximum(energies, FLOOR, out=energies)
-    np.log(energies, out=energies)
-    return energies
+    padded = np.pad(waveform, (before, after), mode="symmetric")
+    emphasised = np.zeros_like(padded)
+    np.multiply(padded[:-1], -PRE_EMPHASIS, out=emphasised[1:])
+    emphasised[1:] += padded[1:]
+    # What adjacent frames share is summed once.
+    part = math.gcd(window, step)
+    sums = padded[: padded.size // part * part].reshape(-1, part).sum(1)
+    offsets = _overlapping(sums, window // part, step // part, count).sum(1, keepdims=True)
+    offsets *= np.float32(1 - PRE_EMPHASIS) / window
+    return _overlapping(emphasised, window, step, count), offsets
+
+
+def _overlapping(values: NDArray[np.float32], size: int, step: int, count: int) -> NDArray[np.float32]:
+    return np.lib.stride_tricks.sliding_window_view(values, size)[::step][:count]
 
 
 def normalise(energies: Frames, settings: FrontEnd) -> Frames:
