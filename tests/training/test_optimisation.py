@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sa2sr.config import EncoderSettings, FrontEnd, ModelSettings, Objectives, Optimiser
+from sa2sr.errors import UserError
 from sa2sr.network.model import SpeechModel
 from sa2sr.training.optimisation import (
     give_back_freed_memory,
@@ -65,6 +66,24 @@ def test_weight_decay_of_adamw_is_apart_from_the_gradient(model: SpeechModel, ki
 def test_one_process_may_train_in_one_precision_after_another() -> None:
     assert [make_accelerator(name).mixed_precision for name in ("fp32", "bf16", "fp32")] == ["no", "bf16", "no"]
     assert resolve_precision("auto") in ("no", "bf16")
+
+
+def test_an_lstm_is_not_faster_in_bf16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    assert [resolve_precision("auto", kind) for kind in ("lstm", "conformer", "transformers")] == ["no", "bf16", "bf16"]
+    processors = Path("/proc/cpuinfo")
+    on_this_machine = processors.exists() and processor_is_faster_in_bf16(processors.read_text())
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert resolve_precision("auto", "conformer") == ("bf16" if on_this_machine else "no")
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"2 processes .* 1 GPU\(s\).*: start 1, or hide .* CUDA_VISIBLE_DEVICES="):
+        make_accelerator()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")

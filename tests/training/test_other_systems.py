@@ -208,7 +208,7 @@ def test_the_loss_of_some_who_are_known(
     run = train(recipe, "pretraining", tmp_path / "run")
     network = load_model(run.path)
     task = network.tasks()["speaker"]
-    data = load_stage_data(recipe.pretraining, recipe.frontend, 0, make_accelerator("fp32"))
+    data = load_stage_data(recipe.pretraining, recipe.frontend, 0, make_accelerator())
     batches = data.dev_batches(recipe.pretraining)
     losses = []
     for batch in BatchLoader(data.dev)(batches):

@@ -50,7 +50,8 @@ def close(value: Any, tolerance: float) -> Any:
 
 
 def test_two_processes_train_what_one_does(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # two cannot share a GPU
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # two cannot share a GPU
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = ["-m", "sa2sr", "pretrain", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two")]

@@ -85,7 +85,7 @@ class Stage(Settings):
     features: Features = Features()
     batches: Batches = Batches()
     optimiser: Optimiser = Optimiser()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor is faster in it
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware is faster in it
     max_epochs: Count = 1000
     patience: Count = 25  # epochs without a better criterion before the training stops
     checkpoint_seconds: Positive = 300.0  # between checkpoints within an epoch; every epoch ends with one

@@ -52,7 +52,7 @@ def calibrate(
     folder = find_model(model)
     if is_shared(folder):
         raise ModelError(f"{model}: is not yours to change; copy it with 'sa2sr pack {model} OUT', and calibrate OUT")
-    accelerator = make_accelerator("fp32")
+    accelerator = make_accelerator()
     network = load_model(folder, accelerator.device)
     tasks = {"emotion": network.emotion}  # or an error
     parts = [_kept_residuals(each, folder, network.settings.scale) for each in pool]

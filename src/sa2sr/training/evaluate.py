@@ -81,7 +81,7 @@ def evaluate(
         ModelError: if there is no such model
         TableError: if the predictions are no submission
     """
-    accelerator, calibration = make_accelerator("fp32"), None
+    accelerator, calibration = make_accelerator(), None
     submitted = is_submission(model)
     source = Path(model) if submitted else find_model(model)
     digest = None if submitted else digest_of(source)

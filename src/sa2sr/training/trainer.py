@@ -58,7 +58,7 @@ class Trainer:
         if stage is None:
             raise UserError(f"recipe '{recipe.name}' has no {stage_name} stage")
         self.recipe, self.stage_name, self.stage, self.folder = recipe, stage_name, stage, folder
-        self.accelerator = make_accelerator(stage.precision)
+        self.accelerator = make_accelerator(stage.precision, recipe.encoder.kind)
         self.is_main = self.accelerator.is_main_process
         earlier = folder.begin(recipe, stage_name, start_from) if self.is_main else None
         self.accelerator.wait_for_everyone()
