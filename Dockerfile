@@ -12,14 +12,12 @@ FROM python:3.12-slim
 WORKDIR /opt/sa2sr
 COPY . .
 
-RUN python - <<'SCRIPT' > requirements.txt
-import re, tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-needed = {"filelock", "numpy", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "soundfile", "soxr", "typer"}
-extras = project["optional-dependencies"]
-core = [each for each in project["dependencies"] if re.match(r"[\w-]+", each)[0] in needed]
-print(*core, *extras["av"], *extras["onnx"], *extras["serve"], sep="\n")
-SCRIPT
+RUN python -c "import re, tomllib; \
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+needed = {'filelock', 'numpy', 'pydantic', 'pyyaml', 'rich', 'safetensors', 'scipy', 'soundfile', 'soxr', 'typer'}; \
+extras = project['optional-dependencies']; \
+core = [each for each in project['dependencies'] if re.match(r'[\w-]+', each)[0] in needed]; \
+print(*core, *extras['av'], *extras['onnx'], *extras['serve'], sep='\n')" > requirements.txt
 RUN pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps .
 
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin sa2sr

@@ -61,6 +61,17 @@ def test_a_folder_becomes_a_table(
     assert "x real time)" in printed.err
 
 
+def test_nothing_is_left_at_home_and_nobody_is_told(model: Path, calls: Path, tmp_path: Path) -> None:
+    """Onnxruntime keeps its reports to Microsoft below the home folder until they are sent."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = ("XDG_", "ORT_")
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    command = [sys.executable, "-m", "sa2sr", "predict", str(calls), "--model", str(model), "--engine", "onnx"]
+    subprocess.run(command, env=surroundings | {"HOME": str(home)}, check=True, capture_output=True, timeout=120)
+    assert not [*home.rglob("*")]
+
+
 def test_without_out_the_table_is_printed(
     predict: Predict, model: Path, calls: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,10 +26,11 @@ KINDS = {  # name: codec, container, whether it is lossless
 }
 
 
-def encode(path: Path, samples: NDArray[np.float32], codec: str, form: str, **options: str) -> Path:
+def encode(path: Path, samples: NDArray[np.float32], codec: str, form: str, title: str = "", **options: str) -> Path:
     """Samples (channels, samples) at 48 kHz as a file."""
     layout = {1: "mono", 2: "stereo"}[len(samples)]
     with av.open(str(path), "w", format=form, options=options) as container:
+        container.metadata["title"] = title
         track = container.add_stream(codec, rate=RATE, layout=layout)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate, frame.pts = RATE, 0
@@ -43,6 +44,14 @@ def files(tmp_path_factory: pytest.TempPathFactory, voice: Voice) -> dict[str, P
     folder = tmp_path_factory.mktemp("containers")
     samples = voice(3.0, 1, RATE)[None]
     return {name: encode(folder / name, samples, codec, form) for name, (codec, form, _) in KINDS.items()}
+
+
+def test_a_title_need_not_be_unicode(tmp_path: Path, voice: Voice) -> None:
+    path = encode(tmp_path / "a.m4a", voice(1.0, 1, RATE)[None], "aac", "ipod", title="four")
+    expected, content = read(path, RATE), path.read_bytes()
+    assert content.count(b"four") == 1
+    path.write_bytes(content.replace(b"four", b"\xff\xfe\xe9r"))
+    np.testing.assert_array_equal(read(path, RATE), expected)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -61,9 +61,11 @@ class Container:
         self.path, self._demuxer, self._av = path, demuxer, av
         av.logging.set_level(av.logging.PANIC)  # what goes wrong is raised
         self._file = path.open("rb")
+        # Titles need not be Unicode. PyAV 19 bears that by itself, and does not know the option any more.
+        lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
         try:
             # A file object, not a name: FFmpeg then opens nothing by itself.
-            self._container: Any = av.open(self._file, format=demuxer, metadata_errors="ignore")
+            self._container: Any = av.open(self._file, format=demuxer, **lenient)
         except (av.FFmpegError, EOFError, ValueError) as error:
             self._file.close()
             raise AudioError(path, f"is not audio that FFmpeg can read ({_reason(error)})") from None

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_recognised_words_and_their_errors(
     recipe_of: MakeRecipe, spoken: dict[str, Path], pretrained: Path, tmp_path: Path
 ) -> None:
     texts = {}
-    for beam in (1, 10):
+    for beam in (1, 10) if find_spec("flashlight") else (1,):  # which is an extra, for Python up to 3.12
         run = regress(
             recipe_of({"tfidf": {"fewest": 1}}, text={"source": "ctc", "beam": beam}), tmp_path / f"{beam}", pretrained
         )

@@ -11,6 +11,8 @@ from sa2sr.errors import UserError
 from sa2sr.speech.text import read_ctc
 from sa2sr.vectors.beam import make_decoder
 
+pytest.importorskip("flashlight.lib.text", reason="beams are an extra, for Python up to 3.12")
+
 ARPA = """\\data\\
 ngram 1=6
 ngram 2=3

@@ -204,7 +204,12 @@ class TorchEngine(Engine):
 
 
 def make_session(graph: Path | bytes) -> Any:
-    """An onnxruntime session of one thread."""
+    """An onnxruntime session of one thread.
+
+    Raises:
+        ModelError: if it is not a graph, or onnxruntime is not installed
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.32 on it would report to Microsoft
     try:
         import onnxruntime
     except ImportError:

@@ -132,5 +132,8 @@ def _flashlight() -> Any:
     try:
         from flashlight.lib.text import decoder
     except ImportError:
-        raise UserError("a beam needs the extra of that name: pip install 'sa2sr[beam]'") from None
+        raise UserError(
+            "a beam needs the extra of that name: pip install 'sa2sr[beam]'; for Python 3.13 and newer there is no "
+            "ready flashlight-text, so that it needs a compiler and CMake: pip install flashlight-text"
+        ) from None
     return decoder
