@@ -18,6 +18,7 @@ from sa2sr.intervals import pooled
 from sa2sr.network.folder import INTERVALS_FILE, read_calibration
 from sa2sr.training.calibration import calibrate
 from sa2sr.training.evaluate import evaluate
+from sa2sr.training.evaluation_tables import print_evaluation
 from sa2sr.training.run import RunFolder
 from sa2sr.training.trainer import train
 
@@ -151,6 +152,19 @@ def test_the_command_calibrates_and_an_evaluation_reports_coverage(
     shift_predictions(model, 0.8)
     broken = evaluate(model, [paths["test"]], tmp_path / "broken", resamples=1).metrics["intervals"]
     assert all(each["coverage"] < 0.75 for each in broken["levels"]["0.9"].values())
+
+
+def test_an_evaluation_says_that_there_were_too_few_utterances_to_calibrate_on(
+    rated: tuple[Path, dict[str, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, paths = rated
+    (tmp_path / "few.jsonl").write_text("".join(paths["calls"].read_text().splitlines(keepends=True)[:3]))
+    calibrate(model, [tmp_path / "few.jsonl"])
+    print_evaluation(evaluate(model, [paths["test"]], tmp_path / "out", resamples=1))
+    printed = capsys.readouterr().out
+    assert "No intervals: there are too few rated utterances in " in printed
+    assert "few.jsonl to calibrate on." in printed
+    assert "Coverage" not in printed
 
 
 def test_residuals_of_several_trainings_are_pooled(

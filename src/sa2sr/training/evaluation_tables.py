@@ -38,7 +38,7 @@ def _parts(metrics: Mapping[str, Any]) -> Iterator[RenderableType]:
     if emotions:
         scale = metrics["scale"]
         yield _table(f"Emotions, scale {escape(scale['name'])}: {scale['low']:g} to {scale['high']:g}", emotions)
-    if metrics["intervals"]:
+    if emotions and metrics["intervals"]:
         yield _intervals(metrics["intervals"])
     for name, title in (("ctc", "Transcripts"), ("sentiment", "Sentiment"), ("category", "Emotion categories")):
         if name in overall:
@@ -84,10 +84,12 @@ def _confusion(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield f"Left out of it, since the model knows no such class: {named}."
 
 
-def _intervals(intervals: Mapping[str, Any]) -> Table:
+def _intervals(intervals: Mapping[str, Any]) -> RenderableType:
     """A row a dimension; of each level the share of ratings within the intervals, and their mean width."""
     levels: Mapping[str, Mapping[str, Any]] = intervals["levels"]
     source = ", ".join(intervals["calibrated_on"]["cuts"])
+    if not any(levels.values()):
+        return f"No intervals: there are too few rated utterances in {escape(source)} to calibrate on."
     table = Table("", title=f"Coverage (mean width) of intervals, calibrated on {escape(source)}", title_justify="left")
     for level in levels:
         table.add_column(f"{100 * float(level):g} %", justify="right")
