@@ -117,8 +117,9 @@ def predicted_alike(run: Path, speech: Any, folder: Path, dimensions: tuple[str,
     models.append(sa2sr.load(export(run, folder / "exported")))
     tables = [model.predict(speech, 16_000, name="x", window=0.5, hop=0.25) for model in models]
     assert len(tables[0]) > 2
-    assert tables[0].rows == tables[1].rows
-    assert tables[2].rows == tables[3].rows
+    values = [[table.heading.values(row) for row in table] for table in tables]  # without the NaN of what is not told
+    assert values[0] == values[1]
+    assert values[2] == values[3]
     kept = [name for name in tables[0].columns if name not in ("file", "note", "emotion")]
     assert [name for name in DIMENSIONS if name in kept] == [*dimensions]
     for name in kept:
