@@ -42,7 +42,7 @@ def same(one: Clip, other: Clip) -> bool:
     (frames, said), (other_frames, other_said) = (
         (clip.frames, (clip.file, clip.start, clip.end, clip.note)) for clip in (one, other)
     )
-    return said == other_said and np.array_equal(frames, other_frames)
+    return said == other_said and bool((frames == other_frames).all())
 
 
 def test_decoders_give_the_clips_of_files_and_survive_what_happens_to_them(
