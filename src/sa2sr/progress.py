@@ -19,6 +19,9 @@ class Advance(Protocol):
 def progress(label: str, total: int | None) -> Iterator[Advance]:
     """Yield a function that advances a bar named ``label`` by a number of items."""
     console = Console(stderr=True)
+    if not console.is_terminal:  # a bar that is disabled leaves an empty line there, before rich 14.3
+        yield lambda count, note="": None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -27,7 +30,7 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:

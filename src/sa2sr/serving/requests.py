@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
@@ -119,14 +120,17 @@ class Spool:
             return message
 
         form_request = Request(request.scope, accounted)
-        async with form_request.form(max_files=most, max_fields=16, max_part_size=1 << 16) as form:
-            uploads = []
-            for _, each in form.multi_items():
-                if isinstance(each, UploadFile):
-                    path, file = files.new(name := _label(each.filename or ""))
-                    with file:
-                        await asyncio.to_thread(shutil.copyfileobj, each.file, file)
-                    uploads.append(Upload(name, path))
+        uploads = []
+        try:
+            async with form_request.form(max_files=most, max_fields=16, max_part_size=1 << 16) as form:
+                for _, each in form.multi_items():
+                    if isinstance(each, UploadFile):
+                        path, file = files.new(name := _label(each.filename or ""))
+                        with file:
+                            await asyncio.to_thread(shutil.copyfileobj, each.file, file)
+                        uploads.append(Upload(name, path))
+        except FormParserError as error:  # which starlette does not always take for the client's mistake
+            raise RefusalError(400, "bad_request", f"the form cannot be read ({error})") from None
         return uploads
 
     @contextmanager
