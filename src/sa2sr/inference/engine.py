@@ -79,7 +79,7 @@ def make_engine(
             raise ModelError(f"device '{device}' cannot be used: the onnx engine computes on the CPU")
         if exported:
             return OnnxEngine(folder / (INT8_GRAPH_FILE if int8 else GRAPH_FILE), settings)
-        return OnnxEngine(Weighted(settings, read_weights(folder), int8), settings)
+        return OnnxEngine(GraphBuilder(settings, read_weights(folder), int8), settings)
     if exported:
         raise ModelError(f"{folder}: is an exported model, which the onnx engine runs, not the torch engine")
     if int8:
@@ -88,14 +88,14 @@ def make_engine(
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
-    """A network whose graphs are built when they are needed, each with the heads that are heard and no others."""
+class GraphBuilder:
+    """The weights of a network, of which graphs are built when they are needed, each with the heads that are heard."""
 
     settings: ModelSettings
     weights: Mapping[str, NDArray[np.float32]]
     int8: bool = False
 
-    def graph(self, heads: Collection[str]) -> bytes:
+    def build(self, heads: Collection[str]) -> bytes:
         """As :func:`sa2sr.inference.graph.build_graph`, in the form of a file."""
         graph = build_graph(self.settings, self.weights, heads=heads, int8=self.int8)
         return bytes(graph.SerializeToString())
@@ -108,7 +108,7 @@ class OnnxEngine(Engine):
     predicted beside it. In int8 they would not even be close, since the scale of the integers is that of a batch.
     """
 
-    def __init__(self, source: "Path | Weighted", settings: ModelSettings, threads: int | None = None) -> None:
+    def __init__(self, source: Path | GraphBuilder, settings: ModelSettings, threads: int | None = None) -> None:
         """Load a graph.
 
         Args:
@@ -132,7 +132,7 @@ class OnnxEngine(Engine):
         """The onnxruntime session that hears these heads beside emotions, with as few others as may be."""
         wanted = frozenset[str]() if isinstance(self._source, Path) else frozenset(heads)
         if wanted not in self._sessions:
-            graph = self._source if isinstance(self._source, Path) else self._source.graph(wanted)
+            graph = self._source if isinstance(self._source, Path) else self._source.build(wanted)
             self._sessions[wanted] = make_session(graph)
         return self._sessions[wanted]
 
