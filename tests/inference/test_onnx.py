@@ -457,6 +457,14 @@ def test_weights_that_do_not_fit(random_model: RandomModel) -> None:
         build_graph(chosen, weights)
 
 
+def test_weights_of_a_head_that_do_not_fit_are_told_before_it_is_heard(random_model: RandomModel) -> None:
+    folder = random_model(heads=("emotion", "ctc"))
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | {"objectives.ctc.output.bias": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match=r"objectives\.ctc\.output\.bias has shape \(3,\)"):
+        sa2sr.load(folder, engine="onnx")
+
+
 def test_without_onnx_the_remedy_is_named(folder: Path, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match=r"needs onnx: pip install 'sa2sr\[onnx\]'"):

@@ -95,6 +95,14 @@ class GraphBuilder:
     weights: Mapping[str, NDArray[np.float32]]
     int8: bool = False
 
+    def __post_init__(self) -> None:
+        """Look at the weights of all heads: an error now, and not when one is heard.
+
+        Raises:
+            ModelError: if they are not those of the settings, or onnx is not installed
+        """
+        build_graph(self.settings, self.weights, int8=self.int8)
+
     def build(self, heads: Collection[str]) -> bytes:
         """As :func:`sa2sr.inference.graph.build_graph`, in the form of a file."""
         graph = build_graph(self.settings, self.weights, heads=heads, int8=self.int8)
