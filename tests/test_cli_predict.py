@@ -161,6 +161,7 @@ def test_mistakes_are_one_line_and_exit_with_2(
         ((calls, "--model", calls), "is not a model folder"),
         ((calls, "--model", model, "-o", "out.txt"), "a table is a .csv, a .jsonl or a .parquet file"),
         ((tmp_path / "empty", "--model", model), "is a folder without audio files"),
+        (("https://example.org/a.wav?part=2", "--model", model), "is an address, and only files are read: download it"),
         ((calls, "--model", model, "--longest", "inf"), "--longest: longest must be a duration"),
         ((calls, "-m", model, "-o", tmp_path / "o.csv", "--submission", calls / "../o.csv"), "would replace the table"),
         ((calls, "--model", model, "--device", "abacus"), "device 'abacus' cannot be used"),

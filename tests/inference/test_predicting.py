@@ -257,6 +257,13 @@ def test_arrays_that_are_not_audio(model: Model, samples: NDArray, rate: int | N
         model.predict(samples, rate)
 
 
+@pytest.mark.parametrize("name", ["https://example.org/a.wav", "s3://calls/*.wav?version=2"])
+def test_an_address_is_no_file(model: Model, name: str) -> None:
+    with pytest.raises(AudioError, match=r"is an address, .* download it first"):
+        model.predict(name)
+    assert [each.file for each in model.predict([name]).failures] == [name]
+
+
 @pytest.mark.parametrize("audio", [None, 3, [0.1, 0.2], (np.zeros(9), 16_000), [np.zeros(9)], ["a.wav", None]])
 def test_what_is_no_audio_is_said(model: Model, audio: object) -> None:
     with pytest.raises(TypeError, match=r"named by a str, a Path or a Segment, not by a \w+; samples are one array"):

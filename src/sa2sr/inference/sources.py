@@ -4,6 +4,7 @@ import csv
 import glob
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sa2sr.inference.rows import Failure
 _AUDIO = frozenset((*SUFFIXES, *containers.SUFFIXES, ".aifc", ".oga"))
 _NAMES = ("file", "path", "filename", "audio")  # of the column with files in a table of segments
 _LONGEST_NAME = 1 << 16  # characters of a line in a list
+_ADDRESS = re.compile("[a-z0-9]{2,}:/", re.IGNORECASE)  # a path has one slash where an address has two
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
     name: symbolic links are followed, but no folder is entered twice; hidden files and folders are passed over. A
     pattern such as ``calls/**/*.wav`` stands for the files that match it, sorted, and ``@files.txt`` for the files and
     folders that the lines of a text file name. What exists under a name is never taken for a pattern or a list. A
-    folder that cannot be read or has no audio, a pattern without a match and a list that cannot be read become
-    failures.
+    folder that cannot be read or has no audio, a pattern without a match, a list that cannot be read and the address of
+    something on the web become failures.
 
     Raises:
         TypeError: if something else names audio
@@ -59,6 +61,8 @@ def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
         path, text = Path(each), str(each)
         if is_folder(path):
             yield from _audio_below(path)
+        elif _ADDRESS.match(text) and not _exists(path):
+            yield Failure(text, "is an address, and only files are read: download it first")
         elif text.startswith("@") and not _exists(path):
             yield from _listed(Path(text[1:]))
         elif glob.has_magic(text) and not _exists(path):
@@ -75,7 +79,8 @@ def are_samples(audio: Any, sampling_rate: float | None) -> bool:
 def is_single(named: str | Path) -> bool:
     """Whether a name stands for one file, rather than for however many there are."""
     path, text = Path(named), str(named)
-    return not is_folder(path) and (_exists(path) or not (text.startswith("@") or glob.has_magic(text)))
+    several = (text.startswith("@") or glob.has_magic(text)) and not _ADDRESS.match(text)
+    return not is_folder(path) and (_exists(path) or not several)
 
 
 def read_segments(path: str | Path) -> Iterator[Segment | Failure]:
