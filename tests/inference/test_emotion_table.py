@@ -19,6 +19,7 @@ from sa2sr.inference.table import (
     INTERVALS,
     UNIT,
     EmotionTable,
+    Failure,
     Heading,
     Row,
     read_table,
@@ -197,6 +198,18 @@ def test_print_shows_every_number(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for expected in ("[bold]a.wav", "1.50", "2.25", "3.50", "4.12", "short", "1-5", "activation"):
         assert expected in printed
+
+
+def test_a_notebook_shows_the_first_rows_and_how_much_else_there_is() -> None:
+    rows = [Row(f"{number}<b>.wav", 0, 1.5, 2.25, 3.5, 4.125) for number in range(21)]
+    long = EmotionTable(rows, Heading(SCALE, "m"), [Failure("x.wav", "is empty"), Failure("y.wav", "is empty")])
+    shown = repr(long)
+    assert "19<b>.wav" in shown
+    assert "20<b>.wav" not in shown
+    assert shown.endswith("\n1 more row\n2 failed, such as x.wav")
+    assert "\x1b" not in shown
+    assert "19&lt;b&gt;.wav" in long._repr_html_()
+    assert "more" not in repr(EmotionTable(rows[:20], Heading(SCALE, "m")))
 
 
 def test_pandas_missing(monkeypatch: pytest.MonkeyPatch) -> None:

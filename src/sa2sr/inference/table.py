@@ -5,10 +5,12 @@ are the intervals around them, where there are any; the scale and the level of t
 as ``<table>.scale.json``.
 """
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,12 @@ from sa2sr.inference.rows import (
 from sa2sr.submission import SCALE as SUBMISSION_SCALE
 from sa2sr.submission import write_submission
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDTH = 200  # characters of a table that is not on a terminal
+_FIRST = 20  # rows that a notebook shows
+
 __all__ = [
     "COLUMNS",
     "EXTRAS",
@@ -46,7 +54,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EmotionTable(Sequence[Row]):
     """Rows under their heading, and what could not be predicted."""
 
@@ -145,23 +153,43 @@ class EmotionTable(Sequence[Row]):
     def print(self) -> None:
         """Print the table on standard output, a number and its interval in one cell."""
         from rich.console import Console
+
+        # Wide enough that nothing is cut when the output goes to a file.
+        console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
+        console.print(self._drawn(self.rows))
+
+    def __repr__(self) -> str:
+        """The first rows as :meth:`print` shows them, and how much else there is."""
+        from rich.console import Console
+
+        drawn = StringIO()
+        Console(file=drawn, width=_WIDTH, highlight=False, force_jupyter=False).print(self._drawn(self.rows[:_FIRST]))
+        lines = [line.rstrip() for line in drawn.getvalue().splitlines()]
+        more = len(self) - _FIRST
+        beside = [f"{more:,} more row{'s' * (more > 1)}"] if more > 0 else []
+        beside += [f"{len(self.failures):,} failed, such as {self.failures[0].file}"] if self.failures else []
+        return "\n".join([*lines, *beside])
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook."""
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    def _drawn(self, rows: Sequence[Row]) -> "Table":
         from rich.markup import escape
         from rich.table import Table
 
-        # Wide enough that nothing is cut when the output goes to a file.
-        console = Console(width=None if Console().is_terminal else 200, highlight=False)
         scale = f"{self.scale.low:g} (low) to {self.scale.high:g} (high)"
         level = f"; in brackets {100 * self.level:g} % intervals" if self.level else ""
         title = f"{escape(self.model)}, scale {escape(self.scale.name)}: {scale}{level}"
         table = Table(title=title, title_justify="left")
         columns = replace(self.heading, level=0.0).columns  # the ends of an interval stand beside its number
-        shown = [name for name in columns if name != "note" or any(row.note for row in self.rows)]
+        shown = [name for name in columns if name != "note" or any(row.note for row in rows)]
         for name in shown:
             number = name not in TEXTS
             table.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=number)
-        for row in self.rows:
+        for row in rows:
             table.add_row(*(escape(_text(row, name)) if name in TEXTS else _number(row, name) for name in shown))
-        console.print(table)
+        return table
 
 
 def read_table(path: str | Path, scale: Scale | None = None) -> EmotionTable:
