@@ -15,13 +15,19 @@ class Advance(Protocol):
         """A note stays until there is another."""
 
 
+class Bars(Progress):
+    """Rich's progress bars, of which disabled ones print nothing at all; before rich 14.3 they leave an empty line."""
+
+    def stop(self) -> None:
+        """Take the bars from the terminal."""
+        if not self.disable:
+            super().stop()
+
+
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Advance]:
     """Yield a function that advances a bar named ``label`` by a number of items."""
     console = Console(stderr=True)
-    if not console.is_terminal:  # a bar that is disabled leaves an empty line there, before rich 14.3
-        yield lambda count, note="": None
-        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -30,7 +36,7 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bar:
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:

@@ -258,10 +258,13 @@ def test_arrays_that_are_not_audio(model: Model, samples: NDArray, rate: int | N
 
 
 @pytest.mark.parametrize("name", ["https://example.org/a.wav", "s3://calls/*.wav?version=2"])
-def test_an_address_is_no_file(model: Model, name: str) -> None:
+def test_an_address_is_no_file(model: Model, name: str, tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"is an address, .* download it first"):
         model.predict(name)
     assert [each.file for each in model.predict([name]).failures] == [name]
+    (tmp_path / "list.txt").write_text(f"{name}\n")
+    (failure,) = model.predict(f"@{tmp_path / 'list.txt'}").failures
+    assert (failure.file, "download it first" in failure.reason) == (name, True)
 
 
 @pytest.mark.parametrize("audio", [None, 3, [0.1, 0.2], (np.zeros(9), 16_000), [np.zeros(9)], ["a.wav", None]])

@@ -61,14 +61,12 @@ def find_audio(named: Iterable[str | Source]) -> Iterator[Source]:
         path, text = Path(each), str(each)
         if is_folder(path):
             yield from _audio_below(path)
-        elif _ADDRESS.match(text) and not _exists(path):
-            yield Failure(text, "is an address, and only files are read: download it first")
         elif text.startswith("@") and not _exists(path):
             yield from _listed(Path(text[1:]))
-        elif glob.has_magic(text) and not _exists(path):
+        elif glob.has_magic(text) and not (_exists(path) or _ADDRESS.match(text)):
             yield from _matching(text)
         else:
-            yield path
+            yield _file(text)
 
 
 def are_samples(audio: Any, sampling_rate: float | None) -> bool:
@@ -123,12 +121,19 @@ def _segment(file: str | None, start: str | None, end: str | None, table: Path, 
     return Segment(file, times[0], times[1] if math.isfinite(times[1]) else None)
 
 
+def _file(name: str) -> Source:
+    """What a name stands for that is no folder, list or pattern."""
+    if _ADDRESS.match(name) and not _exists(Path(name)):
+        return Failure(name, "is an address, and only files are read: download it first")
+    return Path(name)
+
+
 def _listed(path: Path) -> Iterator[Source]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             while line := file.readline(_LONGEST_NAME):
                 if name := line.rstrip("\r\n"):
-                    yield from _audio_below(Path(name)) if is_folder(Path(name)) else (Path(name),)
+                    yield from _audio_below(Path(name)) if is_folder(Path(name)) else (_file(name),)
     except (OSError, ValueError) as error:
         yield Failure(f"@{path}", f"is a list that cannot be read ({getattr(error, 'strerror', None) or error})")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from sa2sr.progress import Bars
 from sa2sr.studies.epochs import epochs_so_far, status
 
 _SECONDS = 0.5  # between looks
@@ -35,7 +36,7 @@ def progress_of_trainings(trainings: Sequence[Training]) -> Iterator[None]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[status]}"),
     )
-    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+    bars = Bars(*columns, console=console, disable=not console.is_terminal)
     tasks = [bars.add_task(t.label, total=t.epochs, status="", start=False, visible=False) for t in trainings]
     ended: set[int] = set()
     over = Event()

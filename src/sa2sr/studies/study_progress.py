@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from sa2sr.config import Stage
+from sa2sr.progress import Bars
 from sa2sr.studies.epochs import epochs_so_far, status
 from sa2sr.studies.study_cell import seconds_of_training
 from sa2sr.studies.study_plan import Cell
@@ -33,7 +34,7 @@ class StudyProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[status]}"),
         )
-        self.bars = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
         self.whole = self.bars.add_task("cells", total=len(cells), status="")
         self.tasks: dict[Path, TaskID] = {}
         self.told = time.monotonic()

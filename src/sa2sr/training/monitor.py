@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from sa2sr.config import DIMENSIONS, Stage
 from sa2sr.errors import UserError
+from sa2sr.progress import Bars
 from sa2sr.training.checkpoint import TrainingState
 from sa2sr.training.data import StageData
 from sa2sr.training.run import RunFolder
@@ -32,7 +33,7 @@ class Monitor:
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
+        self.bar = Bars(*columns, console=self.console, disable=quiet or not self.console.is_terminal)
         self.task: TaskID | None = None
         self.failed: set[str] = set()
         self.failures(data.failures)
